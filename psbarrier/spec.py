@@ -1,0 +1,215 @@
+"""The frozen values everything speaks in: Task, Replicas, MemberSpec, ClusterSpec. No IO."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from psbarrier.errors import InvalidArgumentError
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_MAX_TASKS = 100_000
+
+
+def check_name(kind: str, name: object) -> str:
+    """`name` itself if it can stand in a key; else an InvalidArgumentError that says what is wrong with it.
+
+    A name is 1 to 63 characters, letters, digits, `.`, `_` and `-`, and starts and ends with a letter or digit.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "…"
+    raise InvalidArgumentError(
+        f"the {kind} {shown} is not a valid name: use 1 to 63 letters, digits, '.', '_' or '-', "
+        "beginning and ending with a letter or digit"
+    )
+
+
+def check_address(address: object) -> str:
+    """`address` itself if it reads `host:port` or `[ipv6]:port`; else an InvalidArgumentError."""
+    if isinstance(address, str):
+        host, colon, port = address.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        well_formed = colon and bare and not re.search(r"[\s/,]", bare) and (":" not in bare or bare != host)
+        if well_formed and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+            return address
+    raise InvalidArgumentError(
+        f"the address {address!r} is not 'host:port' with a port from 1 to 65535: give the one that the others can reach"
+    )
+
+
+@frozen(order=True)
+class Task:
+    """One process's place in a job: the `index`-th (from 0) of a `role`."""
+
+    role: str = field()
+    index: int = field()
+
+    @role.validator
+    def _check_role(self, _: object, role: str) -> None:
+        check_name("role", role)
+
+    @index.validator
+    def _check_index(self, _: object, index: int) -> None:
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise InvalidArgumentError(f"the index {index!r} of role {self.role!r} is not a whole number from 0 on")
+
+    def __str__(self) -> str:
+        return f"{self.role}/{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> Task:
+        """The task that "worker/3" or "worker:3" names."""
+        match = re.fullmatch(r"(.+)[/:]([0-9]{1,9})", text)
+        if not match:
+            raise InvalidArgumentError(f"{text!r} names no task: write ROLE:INDEX, for example worker:3")
+        return cls(match[1], int(match[2]))
+
+
+@frozen
+class Replicas:
+    """How many tasks each role has; equal however it was written."""
+
+    counts: tuple[tuple[str, int], ...] = field()
+
+    @classmethod
+    def of(cls, given: Replicas | Mapping[str, int] | str) -> Replicas:
+        """From a mapping such as {"ps": 2, "worker": 4}, or text such as "ps=2,worker=4"."""
+        if isinstance(given, Replicas):
+            return given
+        pairs = _parse_replicas(given) if isinstance(given, str) else given
+        if not isinstance(pairs, Mapping) or not pairs:
+            raise InvalidArgumentError(f"the replicas {given!r} name no role: write for example ps=2,worker=4")
+        for role, count in pairs.items():
+            check_name("role", role)
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise InvalidArgumentError(f"role {role!r} has {count!r} replicas: it needs a whole number from 1 on")
+        if sum(pairs.values()) > _MAX_TASKS:
+            raise InvalidArgumentError(f"the replicas add up to {sum(pairs.values())} tasks: {_MAX_TASKS} is the most")
+        return cls(tuple(sorted(pairs.items())))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names of the roles, sorted."""
+        return tuple(role for role, _ in self.counts)
+
+    @property
+    def size(self) -> int:
+        """How many tasks there are in all."""
+        return sum(count for _, count in self.counts)
+
+    def __getitem__(self, role: str) -> int:
+        return dict(self.counts)[role]
+
+    def __contains__(self, item: object) -> bool:
+        counts = dict(self.counts)
+        return item.index < counts.get(item.role, 0) if isinstance(item, Task) else item in counts
+
+    def __str__(self) -> str:
+        return ",".join(f"{role}={count}" for role, count in self.counts)
+
+    def tasks(self, roles: Iterable[str] | None = None) -> tuple[Task, ...]:
+        """Every task of `roles` (of all roles by default), sorted."""
+        wanted = None if roles is None else set(roles)
+        return tuple(
+            Task(role, index)
+            for role, count in self.counts
+            if wanted is None or role in wanted
+            for index in range(count)
+        )
+
+    def require(self, task: Task) -> None:
+        """Raises InvalidArgumentError when there is no such task among these replicas."""
+        counts = dict(self.counts)
+        if task.role not in counts:
+            near = difflib.get_close_matches(task.role, counts, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidArgumentError(f"there is no role {task.role!r} among the replicas {self}{hint}")
+        if task.index >= counts[task.role]:
+            raise InvalidArgumentError(
+                f"index {task.index} of role {task.role!r} is out of range: "
+                f"the replicas {self} have indices 0 to {counts[task.role] - 1}"
+            )
+
+
+def _parse_replicas(text: str) -> dict[str, int]:
+    pairs: dict[str, int] = {}
+    for part in text.split(","):
+        role, equals, count = part.strip().partition("=")
+        if not equals or not re.fullmatch(r"[0-9]{1,9}", count.strip()):
+            raise InvalidArgumentError(f"the replicas {text!r} do not read ROLE=N,ROLE=N: {part.strip()!r} does not fit")
+        if role.strip() in pairs:
+            raise InvalidArgumentError(f"the replicas {text!r} name the role {role.strip()!r} twice")
+        pairs[role.strip()] = int(count)
+    return pairs
+
+
+@frozen
+class MemberSpec:
+    """One member as the sealed spec names it. `meta` is whatever JSON object the member gave to `join()`."""
+
+    task: Task
+    address: str
+    incarnation: str = ""
+    meta: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class ClusterSpec:
+    """Who is who in one epoch of a run: sealed once, the same for all, never changed afterwards.
+
+    `members` is sorted by task. A member that was replaced makes a later epoch; one that has finished stays in the
+    spec under its last address.
+    """
+
+    job: str
+    run: str
+    epoch: int
+    members: tuple[MemberSpec, ...]
+
+    @classmethod
+    def from_addresses(cls, addresses: Mapping[str, Sequence[str]], *, job: str = "static") -> ClusterSpec:
+        """A spec without any etcd, from {"ps": ["host:port", …], …}; its epoch is 0."""
+        members = []
+        for role in sorted(addresses):
+            if isinstance(addresses[role], str) or not addresses[role]:
+                raise InvalidArgumentError(f"role {role!r} needs a list of 'host:port' addresses")
+            for index, address in enumerate(addresses[role]):
+                members.append(MemberSpec(Task(role, index), check_address(address)))
+        if not members:
+            raise InvalidArgumentError('the addresses name no role: give for example {"worker": ["host:port"]}')
+        return cls(check_name("job", job), "static", 0, tuple(members))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names of the roles, sorted."""
+        return tuple(dict.fromkeys(member.task.role for member in self.members))
+
+    def addresses(self, role: str) -> list[str]:
+        """The addresses of `role`, in the order of their indices."""
+        return [member.address for member in self.members if member.task.role == role]
+
+    def member(self, task: Task) -> MemberSpec:
+        """What the spec says of `task`; InvalidArgumentError when it has no such task."""
+        for member in self.members:
+            if member.task == task:
+                return member
+        raise InvalidArgumentError(f"there is no task {task} in the cluster of job {self.job!r}: it has {self}")
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """{"ps": ["host:port", …], "worker": […]}: the form that TensorFlow calls a cluster."""
+        return {role: self.addresses(role) for role in self.roles}
+
+    def env(self, framework: str, task: Task) -> dict[str, str]:
+        """The environment from which `framework` ("tensorflow", "psbarrier") learns who `task` and the others are."""
+        from psbarrier import emit  # the emitters are built on these values
+
+        return emit.environment(framework, self, task)
+
+    def __str__(self) -> str:
+        counts = {role: len(self.addresses(role)) for role in self.roles}
+        return ",".join(f"{role}={count}" for role, count in counts.items())
