@@ -1,0 +1,221 @@
+"""One gRPC channel at a time, to one of the endpoints; the next one when it fails.
+
+gRPC could balance over all endpoints by itself, but then nobody could say which endpoint failed, and how; nor would a
+channel read its certificates again.
+
+A broken channel is left, not repaired: gRPC's own reconnecting keeps the old certificates and its own back-off.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from psbarrier.errors import ClosedError
+from psbarrier.store import compat
+from psbarrier.store.base import Clock
+from psbarrier.store.endpoints import grpc_target
+from psbarrier.store.tls import TLS
+
+# etcd answers a spec of 10,000 members (about 1 MB), and snapshots of as many registrations, in one message; gRPC's
+# own limit is 4 MiB.
+_LARGEST_ANSWER = 64 * 1024 * 1024
+
+# etcd cuts a client that pings more often than every 5 s; and only a ping notices a peer that vanished silently.
+_PING_EVERY_MS = 10_000
+_PING_ANSWER_MS = 5_000
+
+
+class LinkError(Exception):
+    """No channel could be made: `endpoint`, `reason`."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(f"{endpoint}: {reason}")
+        self.endpoint = endpoint
+        self.reason = reason
+
+
+class Link:
+    """One channel to `endpoint`, for as long as it works."""
+
+    def __init__(self, endpoint: str, channel: grpc.Channel, *, shared: bool) -> None:
+        rpc = compat.load()
+        kv, lease = rpc.KVStub(channel), rpc.LeaseStub(channel)
+        self.endpoint = endpoint
+        self.txn: Callable[..., Any] = kv.Txn
+        self.range: Callable[..., Any] = kv.Range
+        self.grant: Callable[..., Any] = lease.LeaseGrant
+        self.revoke: Callable[..., Any] = lease.LeaseRevoke
+        self.keep_alive: Callable[..., Any] = lease.LeaseKeepAlive
+        self.watch: Callable[..., Any] = rpc.WatchStub(channel).Watch
+        self.retired = False
+        self.users = 0
+        self.on_retired: list[Callable[[], None]] = []
+        self._channel = channel
+        self._shared = shared
+
+    def authenticate(self, user: str, password: str, timeout: float) -> str:
+        """Log in; the token."""
+        rpc = compat.load()
+        request = rpc.AuthenticateRequest(name=user, password=password)
+        return str(rpc.AuthStub(self._channel).Authenticate(request, timeout=timeout).token)
+
+    def close(self) -> None:
+        """End every call on the channel; a channel that belongs to somebody else stays open."""
+        if not self._shared:
+            self._channel.close()
+
+
+class Channels:
+    """Hands out the link that works, and moves on when told that it does not. Safe from any thread.
+
+    `connect_timeout` bounds one attempt to connect, in seconds. With `channel`, there is that one only: it is used,
+    never closed, and reconnects as gRPC does.
+    """
+
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        *,
+        tls: TLS | None,
+        connect_timeout: float,
+        clock: Clock,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        self.addresses = addresses
+        self.closed = False
+        self._tls = tls
+        self._options = _channel_options(connect_timeout)
+        self._clock = clock
+        self._shared_channel = channel
+        self._changed = threading.Condition()
+        self._position = 0
+        self._link: Link | None = None
+        self._pid: int | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that is used now."""
+        return self.addresses[self._position]
+
+    @property
+    def forked(self) -> bool:
+        """This process is a child of the one that opened the channel; nothing of gRPC works in it."""
+        return self._pid is not None and self._pid != os.getpid()
+
+    def acquire(self) -> Link:
+        """The link to use now; give it back with release().
+
+        Raises ClosedError, and LinkError when the TLS files cannot be read.
+        """
+        self.check_usable()
+        with self._changed:
+            if self.closed:
+                raise _closed()
+            if self._link is None:
+                self._link = self._connect()
+            self._link.users += 1
+            return self._link
+
+    def release(self, link: Link) -> None:
+        """The caller is done with `link`; its last user closes a retired one."""
+        with self._changed:
+            link.users -= 1
+            unused = link.retired and link.users == 0
+        if unused:
+            link.close()
+
+    def retire(self, link: Link) -> None:
+        """`link` does not work: whoever comes next gets another; streams on it are told to move. Idempotent.
+
+        Calls of other threads on it go on: they may still be answered.
+        """
+        with self._changed:
+            if link.retired:
+                return
+            link.retired = True
+            if self._link is link:
+                self._link = None
+                self._position = (self._position + 1) % len(self.addresses)
+            listeners = list(link.on_retired)
+        for listener in listeners:
+            listener()
+
+    def pause(self, seconds: float, until: float) -> None:
+        """Wait for `seconds`, not beyond `until`, and not when the store is closed."""
+        end = min(self._clock.now() + seconds, until)
+        with self._changed:
+            while not self.closed and self._clock.now() < end:
+                self._clock.wait(self._changed, end)
+
+    def check_usable(self) -> None:
+        """Raise ClosedError in a closed store, and in a forked child."""
+        if self.forked:  # before any lock: another thread may have held it when the process forked
+            raise ClosedError("This EtcdStore was opened before a fork; open a new one in the child process.")
+        if self.closed:
+            raise _closed()
+
+    def close(self) -> None:
+        """End all calls; idempotent."""
+        if self.forked:
+            self.closed = True
+            return
+        with self._changed:
+            self.closed = True
+            link, self._link = self._link, None
+            self._changed.notify_all()
+        if link is not None:
+            link.close()
+
+    def _connect(self) -> Link:
+        self._pid = os.getpid()
+        if self._shared_channel is not None:
+            return Link(self.endpoint, self._shared_channel, shared=True)
+        target = grpc_target(self.endpoint)
+        if self._tls is None:
+            return Link(self.endpoint, grpc.insecure_channel(target, options=self._options), shared=False)
+        try:
+            credentials = _credentials(self._tls)
+        except OSError as error:
+            endpoint = self.endpoint
+            self._position = (self._position + 1) % len(self.addresses)
+            raise LinkError(endpoint, f"cannot read the TLS file {error.filename}: {error.strerror}") from error
+        return Link(self.endpoint, grpc.secure_channel(target, credentials, options=self._options), shared=False)
+
+
+def _closed() -> ClosedError:
+    return ClosedError("This EtcdStore is closed; open a new one.")
+
+
+def _credentials(tls: TLS) -> grpc.ChannelCredentials:
+    def content(path: Path | None) -> bytes | None:
+        return None if path is None else path.read_bytes()
+
+    return grpc.ssl_channel_credentials(
+        root_certificates=content(tls.ca), private_key=content(tls.key), certificate_chain=content(tls.cert)
+    )
+
+
+def _channel_options(connect_timeout: float) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_receive_message_length", _LARGEST_ANSWER),
+        ("grpc.max_send_message_length", _LARGEST_ANSWER),
+        ("grpc.keepalive_time_ms", _PING_EVERY_MS),
+        ("grpc.keepalive_timeout_ms", _PING_ANSWER_MS),
+        # gRPC pings for its flow control too, and sends no second ping while such a one waits: by default for 60 s.
+        ("grpc.http2.ping_timeout_ms", _PING_ANSWER_MS),
+        ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.http2.max_pings_without_data", 0),  # 0: as many as needed; an idle watch sends no data
+        # gRPC takes the smallest back-off for the time that an attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", int(connect_timeout * 1000)),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # Without this, channels to one address share a connection, and with it its failures and its back-off.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.service_config_disable_resolution", 1),  # no TXT look-ups: etcd publishes none
+    )

@@ -1,0 +1,227 @@
+"""EtcdStore: the six verbs of psbarrier.store.base, spoken to a real etcd.
+
+EtcdStore ── Calls ────── txn, read, grant, revoke: one gRPC call each, in the caller's thread
+          ├─ KeepAlives ─ keep: one stream and two threads for all leases
+          └─ Watching ─── watch: one stream and two threads for all watches
+all three over Channels (which endpoint) and Login (who we are)
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import sys
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from psbarrier.errors import InvalidArgumentError
+from psbarrier.store import compat, wire
+from psbarrier.store.base import Clock, Range, Sink, Txn, TxnReply, prefix_end
+from psbarrier.store.calls import Calls
+from psbarrier.store.channels import Channels
+from psbarrier.store.clock import SystemClock
+from psbarrier.store.endpoints import Endpoints, parse_endpoints
+from psbarrier.store.failures import Kind
+from psbarrier.store.keepalive import KeepAlives, LeaseKeeping
+from psbarrier.store.login import Login
+from psbarrier.store.tls import TLS
+from psbarrier.store.watching import PrefixWatch, Watching
+
+# close() gives its threads so many seconds to end.
+_CLOSING = 2.0
+
+# An endpoint that swallows connection attempts must not use up the time of a request: the next one is to be asked
+# within it. Seconds.
+_LONGEST_CONNECT = 3.0
+
+
+class EtcdStore:
+    """psbarrier.store.base.Store over one etcd cluster. Safe to use from any thread; opens nothing until it is used.
+
+    `endpoints` is "host:port[,host:port…]" (http:// and https:// prefixes are understood), a sequence of such, or an
+    `etcd3.Etcd3Client`, whose channel is then used and never closed. One endpoint is used at a time, the next when it
+    fails.
+
+    `tls` is the TLS to use; https:// alone means TLS with gRPC's own authorities. `user` and `password` log in;
+    `password` may be a callable, called at each login. A password is sent over plain text only with
+    `allow_plaintext_password`.
+
+    `timeout`, in seconds, bounds one attempt of one request, so it also says how soon an endpoint that hangs is left.
+
+    Raises InvalidArgumentError for what can never work. A child process that was forked from one that had used its
+    store gets ClosedError: gRPC does not survive a fork.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] | Any,
+        *,
+        tls: TLS | None = None,
+        user: str | None = None,
+        password: str | Callable[[], str] | None = None,
+        timeout: float = 5.0,
+        clock: Clock | None = None,
+        allow_plaintext_password: bool = False,
+        prefix: str = "/psbarrier",
+    ) -> None:
+        if not (isinstance(timeout, (int, float)) and math.isfinite(timeout) and timeout > 0):
+            raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
+        client = _client(endpoints)
+        parsed = _of_client(client) if client is not None else parse_endpoints(endpoints)
+        tls = _effective_tls(parsed, tls, client)
+        secure = bool(parsed.secure) or tls is not None
+        _check_login(user, password, secure=secure or allow_plaintext_password)
+        self._prefix = prefix
+        self._clock: Clock = clock or SystemClock()
+        self._timeout = float(timeout)
+        self._secure = secure
+        self._login = Login(user, password, token=_token(client))
+        self._channels = Channels(
+            parsed.addresses,
+            tls=tls,
+            connect_timeout=min(self._timeout / 2, _LONGEST_CONNECT),
+            clock=self._clock,
+            channel=None if client is None else client.channel,
+        )
+        self._calls = Calls(self._channels, self._login, self._clock, self._timeout)
+        shared = (self._channels, self._login, self._clock, self._timeout)
+        self._keep_alives = KeepAlives(*shared)
+        self._watching = Watching(*shared, read=self._read_prefix)
+
+    @property
+    def clock(self) -> Clock:
+        """Where this store's time comes from."""
+        return self._clock
+
+    @property
+    def prefix(self) -> str:
+        """Below which psbarrier's keys lie."""
+        return self._prefix
+
+    @property
+    def request_timeout(self) -> float:
+        """Seconds that one attempt of a request may take."""
+        return self._timeout
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The addresses of etcd, as "host:port"."""
+        return self._channels.addresses
+
+    def probe(self, *, until: float) -> None:
+        """Return once an etcd has answered, with its consent or with "permission denied".
+
+        Raises StoreUnavailableError when none did, and StoreRefusedError for a failed login.
+        """
+        request = compat.load().RangeRequest(key=b"psbarrier", count_only=True)
+        self._calls.send(lambda link: link.range, request, until=until, repeat=True, accept=Kind.DENIED)
+
+    def txn(self, txn: Txn, *, until: float) -> TxnReply:
+        """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
+        request = wire.txn_request(txn)
+        return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
+
+    def read(self, *ranges: Range, until: float) -> TxnReply:
+        """Read all `ranges` at one revision, linearizably."""
+        if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
+            request = wire.range_request(ranges[0])
+            return wire.range_reply(self._calls.send(lambda link: link.range, request, until=until, repeat=True))
+        request = wire.txn_request(Txn(then=ranges))
+        return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=True))
+
+    def grant(self, ttl: int, *, until: float) -> int:
+        """A new lease of `ttl` seconds (etcd makes it longer when it is below its own minimum, about 2 s)."""
+        lease = secrets.randbits(63) or 1
+        request = compat.load().LeaseGrantRequest(TTL=ttl, ID=lease)
+        # With an id of ours, "lease already exists" is the answer to a repeat of what had succeeded.
+        self._calls.send(lambda link: link.grant, request, until=until, repeat=True, accept=Kind.HAS_LEASE)
+        return lease
+
+    def revoke(self, lease: int, *, until: float) -> None:
+        """End `lease`; one that is already gone is fine."""
+        request = compat.load().LeaseRevokeRequest(ID=lease)
+        self._calls.send(lambda link: link.revoke, request, until=until, repeat=True, accept=Kind.NO_LEASE)
+
+    def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
+        """Keep `lease` alive; see psbarrier.store.base.Store."""
+        return self._keep_alives.keep(lease, interval, on_beat)
+
+    def watch(self, prefix: str, sink: Sink, *, until: float) -> PrefixWatch:
+        """Watch every key below `prefix` from now on; see psbarrier.store.base.Store. Not to be called by a sink.
+
+        When etcd comes back with another history (restored, or empty), the sink gets a snapshot whose revision may be
+        lower than what it saw before. That is noticed by the cluster's id or by a revision that went backwards; an
+        etcd with the same id that has meanwhile overtaken the last revision cannot be told apart.
+        """
+        return self._watching.open(prefix, sink, until)
+
+    def close(self) -> None:
+        """Stop every watch and keep-alive and join the threads; takes about 2 s at most. Leases go on. Idempotent."""
+        forked = self._channels.forked
+        if not forked:
+            self._keep_alives.shut()
+            self._watching.shut()
+        self._channels.close()
+        if not forked:
+            until = self._clock.now() + _CLOSING
+            self._keep_alives.join(until)
+            self._watching.join(until)
+
+    def _read_prefix(self, prefix: str) -> TxnReply:
+        return self.read(Range(prefix, end=prefix_end(prefix)), until=self._clock.now() + self._timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        words = ["EtcdStore", ",".join(self.endpoints)]
+        if self._secure:
+            words.append("with TLS")
+        if self._login.user:
+            words.append(f"as {self._login.user}")
+        if self._channels.closed:
+            words.append("closed")
+        elif len(self.endpoints) > 1:
+            words.append(f"using {self._channels.endpoint}")
+        return f"<{' '.join(words)}>"
+
+
+def _client(endpoints: Any) -> Any | None:
+    """The Etcd3Client that was given in place of endpoints. Whoever has one has imported etcd3."""
+    etcd3 = sys.modules.get("etcd3")
+    return endpoints if etcd3 is not None and isinstance(endpoints, etcd3.Etcd3Client) else None
+
+
+def _of_client(client: Any) -> Endpoints:
+    return Endpoints((str(client._url),), secure=bool(client.uses_secure_channel))
+
+
+def _token(client: Any | None) -> str | None:
+    metadata = dict(client.metadata or ()) if client is not None else {}
+    return metadata.get("token")
+
+
+def _effective_tls(endpoints: Endpoints, tls: TLS | None, client: Any | None) -> TLS | None:
+    if client is not None:
+        if tls is not None:
+            raise InvalidArgumentError("An Etcd3Client brings its own TLS: give tls to the client, or give endpoints.")
+        return None
+    if tls is not None and endpoints.secure is False:
+        raise InvalidArgumentError("tls was given for http:// endpoints: write https://, or leave tls out.")
+    return TLS() if tls is None and endpoints.secure else tls
+
+
+def _check_login(user: str | None, password: object, *, secure: bool) -> None:
+    if (user is None) != (password is None):
+        raise InvalidArgumentError("A login needs both user and password: give both, or none.")
+    if user is not None and not secure:
+        raise InvalidArgumentError(
+            f"The password of user {user!r} would cross the network in plain text: use TLS (https:// endpoints or "
+            "tls), or say allow_plaintext_password=True."
+        )

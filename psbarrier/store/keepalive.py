@@ -1,0 +1,137 @@
+"""Keeping leases alive: one LeaseKeepAlive stream for all leases of a store."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from psbarrier.errors import ClosedError
+from psbarrier.store import compat
+from psbarrier.store.channels import Link
+from psbarrier.store.streams import Stream
+
+_log = logging.getLogger("psbarrier")
+
+# After a reconnect all leases of all members are due at once; this many seconds spread them.
+_SPREAD = 0.1
+
+
+class LeaseKeeping:
+    """One lease that is kept alive (psbarrier.store.base.Keeping)."""
+
+    def __init__(self, beats: KeepAlives, lease: int, interval: float, on_beat: Callable[[float, int], None]) -> None:
+        self.lease = lease
+        self.interval = interval
+        self.on_beat = on_beat
+        self.begun = False
+        self.stopped = False
+        self._beats = beats
+
+    def stop(self) -> None:
+        """No further keep-alive is sent. Idempotent."""
+        self._beats.drop(self)
+
+    def __repr__(self) -> str:
+        return f"<LeaseKeeping {self.lease:x} every {self.interval:g} s{', stopped' if self.stopped else ''}>"
+
+
+class KeepAlives(Stream):
+    """Beats for each lease at its interval, and reports what each beat bought.
+
+    etcd answers the requests of a stream in their order, so the oldest unanswered one tells whether it stalls.
+    """
+
+    _name = "keep-alive"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._kept: set[LeaseKeeping] = set()
+        self._schedule: list[tuple[float, int, LeaseKeeping]] = []  # a heap; may hold stopped ones
+        self._unanswered: deque[tuple[float, LeaseKeeping]] = deque()  # (sent, lease), oldest first
+        self._serial = itertools.count()
+
+    def keep(self, lease: int, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
+        """Start to keep `lease`: a beat now, then one every `interval` seconds."""
+        keeping = LeaseKeeping(self, lease, interval, on_beat)
+        with self._condition:
+            self._kept.add(keeping)
+            self._plan(keeping, self._clock.now())
+            try:
+                self._start()
+            except ClosedError:
+                self._kept.discard(keeping)
+                raise
+        return keeping
+
+    def drop(self, keeping: LeaseKeeping) -> None:
+        """Stop keeping it."""
+        with self._condition:
+            keeping.stopped = True
+            self._kept.discard(keeping)
+
+    def _plan(self, keeping: LeaseKeeping, due: float) -> None:
+        heapq.heappush(self._schedule, (due, next(self._serial), keeping))
+
+    def _wanted(self) -> bool:
+        return bool(self._kept)
+
+    def _begin(self) -> None:
+        """Nobody knows which of the former beats arrived: all beat again, at once."""
+        now = self._clock.now()
+        self._unanswered.clear()
+        self._schedule.clear()
+        for keeping in self._kept:
+            spread = min(_SPREAD, keeping.interval / 10) if keeping.begun else 0.0
+            self._plan(keeping, now + random.uniform(0.0, spread))
+
+    def _next_request(self, now: float) -> Any | None:
+        while self._schedule and (self._schedule[0][2].stopped or self._schedule[0][0] <= now):
+            _, _, keeping = heapq.heappop(self._schedule)
+            if keeping.stopped:
+                continue
+            keeping.begun = True
+            self._plan(keeping, now + keeping.interval)
+            self._unanswered.append((now, keeping))
+            return compat.load().LeaseKeepAliveRequest(ID=keeping.lease)
+        return None
+
+    def _next_time(self) -> float | None:
+        return self._schedule[0][0] if self._schedule else None
+
+    def _answer_due(self) -> float | None:
+        if not self._unanswered:
+            return None
+        sent, keeping = self._unanswered[0]
+        return sent + min(keeping.interval, self._timeout)
+
+    def _choose(self, link: Link) -> Callable[..., Any]:
+        return link.keep_alive
+
+    def _receive(self, response: Any) -> None:
+        with self._condition:
+            answered = self._match(response.ID)
+            if answered is None:
+                return
+            sent, keeping = answered
+            if keeping.stopped:
+                return
+            if response.TTL <= 0:  # etcd does not know the lease; more beats would not bring it back
+                keeping.stopped = True
+                self._kept.discard(keeping)
+        try:
+            keeping.on_beat(sent, response.TTL)
+        except Exception:  # noqa: BLE001 (logged; the other leases must go on)
+            _log.exception("A callback for the beats of lease %x failed.", keeping.lease)
+
+    def _match(self, lease: int) -> tuple[float, LeaseKeeping] | None:
+        """The oldest unanswered beat of `lease`, and forget the older ones of others: they will not be answered."""
+        while self._unanswered:
+            sent, keeping = self._unanswered.popleft()
+            if keeping.lease == lease:
+                return sent, keeping
+        return None

@@ -1,0 +1,274 @@
+"""A bidirectional stream that is opened again whenever it ends.
+
+Each stream has one thread of ours, the reader, and one of gRPC's, the writer, which asks `_next_request` for what to
+send and sleeps in between. The writer is the scheduler too: it sees when an answer is overdue, and cancels the stream.
+
+    opened → reading → ended (by etcd, the network, the writer, or a retired link) → back-off → opened …
+
+The lock of a stream, `self._condition`, is never held while gRPC or a caller's callback runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from psbarrier.errors import ClosedError, StoreRefusedError, StoreUnavailableError
+from psbarrier.store.backoff import Backoff
+from psbarrier.store.base import Clock
+from psbarrier.store.channels import Channels, Link, LinkError
+from psbarrier.store.failures import Failure, Kind, explain
+from psbarrier.store.login import Login, Pass
+
+_log = logging.getLogger("psbarrier")
+
+# A stream that lived for so many seconds was a good one: the next failure starts with a small back-off again.
+_PROVEN = 5.0
+
+# A writer that woke up so many seconds too late was starved (of the GIL, or of the processor). The answers may have
+# arrived meanwhile without the reader having had a chance to read them, so they get this long once more.
+_STARVED = 0.5
+
+
+class ReopenError(Exception):
+    """The stream is of no use as it is: `reason`. The link is fine."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class OpenStream:
+    """One call, from its opening to its end."""
+
+    def __init__(self, link: Link, shown: Pass) -> None:
+        self.link = link
+        self.shown = shown
+        self.ended = False
+        self.stalled: str | None = None
+        self.excused_until = 0.0
+        self.writer: threading.Thread | None = None
+        self.call: Any = None
+
+    def cancel(self) -> None:
+        """End the call, from any thread."""
+        self.ended = True
+        if self.call is not None:
+            self.call.cancel()
+
+
+class Stream(ABC):
+    """See above. `_name` is what people know it by."""
+
+    _name: str
+
+    def __init__(self, channels: Channels, login: Login, clock: Clock, timeout: float) -> None:
+        self._channels = channels
+        self._login = login
+        self._clock = clock
+        self._timeout = timeout
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._open: OpenStream | None = None
+        self._closed = False
+        self._reasons: dict[str, str] = {}
+        self._backoff = Backoff(len(channels.addresses))
+
+    # What a subclass says. All but _prepare, _receive and _refused are called with the lock held.
+
+    @abstractmethod
+    def _wanted(self) -> bool:
+        """There is something to stream for."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """A new stream, which knows nothing of what the last one was told."""
+
+    @abstractmethod
+    def _next_request(self, now: float) -> Any | None:
+        """What to send at `now`, if anything."""
+
+    @abstractmethod
+    def _next_time(self) -> float | None:
+        """When there may be more to send, if nobody notifies earlier."""
+
+    @abstractmethod
+    def _answer_due(self) -> float | None:
+        """By when etcd must have answered."""
+
+    @abstractmethod
+    def _choose(self, link: Link) -> Callable[..., Any]:
+        """The method to call."""
+
+    @abstractmethod
+    def _receive(self, response: Any) -> None:
+        """Handle one response, on the reader's thread; may raise ReopenError."""
+
+    def _prepare(self) -> None:  # noqa: B027 (there is often nothing to do)
+        """Before a stream is opened, on the reader's thread."""
+
+    def _refused(self, error: StoreRefusedError) -> None:
+        """etcd refuses the stream as such; it is tried again all the same."""
+        _log.warning("The %s is refused and tried again: %s", self._name, error)
+
+    # What it gets.
+
+    def _start(self) -> None:
+        """Let there be a reader; called with the lock held."""
+        if self._closed:
+            raise ClosedError("This EtcdStore is closed; open a new one.")
+        self._channels.check_usable()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"psbarrier-{self._name}", daemon=True)
+            self._thread.start()
+        self._condition.notify_all()
+
+    def shut(self) -> None:
+        """End the stream and its threads, without waiting for them. Idempotent."""
+        with self._condition:
+            self._closed = True
+            opened = self._open
+            self._condition.notify_all()
+        if opened is not None:
+            opened.cancel()
+
+    def join(self, until: float) -> None:
+        """Wait for the threads to end, until `until` at the latest; never for the calling one."""
+        opened = self._open
+        for thread in (self._thread, opened.writer if opened else None):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, until - self._clock.now()))
+
+    # The reader.
+
+    def _run(self) -> None:
+        while self._await_work():
+            started = self._clock.now()
+            try:
+                endpoint, failure = self._stream_once()
+            except ClosedError:
+                return
+            if self._closed:
+                return
+            if self._clock.now() - started > _PROVEN:
+                self._backoff.reset()
+            self._reasons[endpoint] = failure.reason
+            _log.info("The %s to etcd at %s ended (%s) and is opened again.", self._name, endpoint, failure.reason)
+            self._channels.pause(self._backoff.next(), float("inf"))
+
+    def _await_work(self) -> bool:
+        with self._condition:
+            while not self._closed and not self._wanted():
+                self._clock.wait(self._condition, None)
+            return not self._closed
+
+    def _stream_once(self) -> tuple[str, Failure]:
+        try:
+            link = self._channels.acquire()
+        except LinkError as error:
+            return error.endpoint, Failure(Kind.UNSENT, error.reason, cause=error)
+        try:
+            failure = self._stream_over(link)
+        finally:
+            self._channels.release(link)
+        if failure.kind in (Kind.UNSENT, Kind.BROKEN):
+            self._channels.retire(link)
+        elif not failure.retryable:
+            refusal = failure.error(link.endpoint)
+            if isinstance(refusal, StoreRefusedError):
+                self._refused(refusal)
+        return link.endpoint, failure
+
+    def _stream_over(self, link: Link) -> Failure:
+        """Open the stream on `link` and read it to its end; why it ended."""
+        opened: OpenStream | None = None
+        try:
+            self._prepare()
+            opened = OpenStream(link, self._login.show(link, self._timeout))
+            self._read(opened)
+            return Failure(Kind.BROKEN, "etcd ended the stream")
+        except ReopenError as error:
+            return Failure(Kind.BUSY, error.reason, cause=error)
+        except grpc.RpcError as error:
+            return self._explain(error, opened)
+        except StoreUnavailableError as error:
+            return Failure(Kind.BUSY, next(iter(error.reasons.values()), str(error)), cause=error)
+        except ClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 (logged below; a reader that dies would silence every watch or lease of the process)
+            self._channels.check_usable()
+            _log.exception("The %s failed unexpectedly and is opened again.", self._name)
+            return Failure(Kind.BROKEN, f"{type(error).__name__}: {error}", cause=error)
+
+    def _explain(self, error: grpc.RpcError, opened: OpenStream | None) -> Failure:
+        if opened is not None and opened.stalled is not None:
+            return Failure(Kind.BROKEN, opened.stalled, cause=error)
+        if opened is not None and opened.link.retired:
+            return Failure(Kind.BROKEN, "given up after other requests had failed there", cause=error)
+        failure = explain(error, self._timeout)
+        if failure.kind is Kind.STALE_LOGIN and opened is not None:
+            self._login.expire(opened.shown)
+        return failure
+
+    def _read(self, opened: OpenStream) -> None:
+        with self._condition:
+            if self._closed:
+                return
+            self._begin()
+            self._open = opened
+        opened.link.on_retired.append(opened.cancel)
+        try:
+            call = self._choose(opened.link)(self._requests(opened), metadata=opened.shown.metadata)
+            opened.call = call
+            if opened.ended or opened.link.retired:  # before there was a call to cancel
+                call.cancel()
+            for response in call:
+                self._reasons.clear()
+                self._receive(response)
+        finally:
+            opened.link.on_retired.remove(opened.cancel)
+            with self._condition:
+                opened.ended = True
+                self._condition.notify_all()
+            opened.cancel()
+
+    # The writer.
+
+    def _requests(self, opened: OpenStream) -> Iterator[Any]:
+        opened.writer = threading.current_thread()
+        opened.writer.name = f"psbarrier-{self._name}-writer"
+        while True:
+            request = self._await_request(opened)
+            if request is None:
+                break
+            yield request
+        if opened.stalled is not None:
+            opened.cancel()
+
+    def _await_request(self, opened: OpenStream) -> Any | None:
+        """The next request, when it is due; None when the stream has ended or etcd's answer is overdue."""
+        with self._condition:
+            while not (opened.ended or self._closed):
+                now = self._clock.now()
+                due = self._answer_due()
+                if due is not None and now >= max(due, opened.excused_until):
+                    opened.stalled = f"no answer on the {self._name}"
+                    return None
+                request = self._next_request(now)
+                if request is not None:
+                    return request
+                self._sleep(opened, due)
+            return None
+
+    def _sleep(self, opened: OpenStream, due: float | None) -> None:
+        times = [self._next_time(), None if due is None else max(due, opened.excused_until)]
+        planned = min((time for time in times if time is not None), default=None)
+        self._clock.wait(self._condition, planned)
+        now = self._clock.now()
+        if planned is not None and now > planned + _STARVED:
+            opened.excused_until = now + _STARVED
