@@ -1,0 +1,145 @@
+"""The gate: wait until the cluster is complete, and read the spec that was sealed for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from psbarrier.errors import GateTimeoutError, MalformedValueError, StoreError
+from psbarrier.flows.effects import Await, Flow, Progress, Tell, confirm, decide, describe_missing
+from psbarrier.flows.patience import Patience
+from psbarrier.protocol.keys import below, parse_task
+from psbarrier.protocol.records import Departure, Seal, unpack_spec
+from psbarrier.protocol.standing import Standing
+from psbarrier.protocol.views import ControlView
+from psbarrier.spec import ClusterSpec, Task
+from psbarrier.state import JobState
+from psbarrier.store.base import KV, Range, Txn
+
+GRACE = 0.8
+"""Seconds after a deadline in which the error may still be put together; no wait outlives its deadline by more than 1 s."""
+
+
+def passing(
+    me: Standing, view: ControlView, clock: Callable[[], float], until: float | None, *, after: int = -1
+) -> Flow[ClusterSpec | JobState]:
+    """The newest sealed spec that names this incarnation and whose epoch is above `after`; or the job's end.
+
+    Raises GateTimeoutError at `until`, with who is missing and why.
+    """
+    patience = Patience(clock, until)
+    useless = 0  # the revision of a seal that turned out not to be meant for us
+
+    def look() -> tuple[Seal, int] | JobState | None:
+        if view.state.over:
+            return view.state
+        # A spec sealed before we registered cannot name us, so it is not even read.
+        known = view.seal
+        return known if known is not None and known[1] > max(me.token, useless) and known[0].epoch > after else None
+
+    while True:
+        found: tuple[Seal, int] | JobState | None = yield Await(look, patience.next())
+        if isinstance(found, JobState):
+            return found
+        if found is not None:
+            seal, mod = found
+            spec = yield from _body(me, seal, clock, patience)
+            if spec is not None and any(m.task == me.task and m.incarnation == me.incarnation for m in spec.members):
+                return spec
+            useless = max(useless, mod)
+        elif patience.over():
+            raise (yield from _timed_out(me, view, clock, patience))
+        elif patience.due():
+            yield Tell(_progress(me, view, patience))
+
+
+def _body(me: Standing, seal: Seal, clock: Callable[[], float], patience: Patience) -> Flow[ClusterSpec | None]:
+    """The spec that `seal` announces; None when a later one has replaced it."""
+    key = me.keys.body(seal.epoch)
+    reply = yield from decide(me, Txn(then=(Range(key),)), clock, clock() + (patience.left() or 60.0) + GRACE)
+    kv = reply.one(0)
+    if kv is None:
+        yield from confirm(me, clock, clock() + (patience.left() or 60.0) + GRACE)
+        return None
+    if hashlib.sha256(kv.value).hexdigest() != seal.sha256:
+        raise MalformedValueError(
+            f"the cluster spec under {key!r} is not the one that was sealed (its SHA-256 differs): something else writes "
+            "below this prefix; end the job and give psbarrier a prefix of its own",
+            key=key,
+        )
+    return unpack_spec(key, kv.value)
+
+
+def _progress(me: Standing, view: ControlView, patience: Patience) -> Progress:
+    """What the leader has published; costs no request, for everyone waits here at once."""
+    size, gone = me.config.replicas.size, view.gone
+    missing = {str(task): loss.why for task, loss in gone.lost.items()}
+    missing |= {str(task): "never registered" for task in gone.absent if str(task) not in missing}
+    count = max(gone.absent_count, len(missing))
+    what = f"{me.task} at the gate of job {me.job!r}"
+    if view.get(me.keys.gone) is None:
+        return Progress(f"{what}, not counted by the leader yet", 1, size, {}, patience.waited(), patience.left())
+    return Progress(what, size - count, size, missing, patience.waited(), patience.left())
+
+
+def _timed_out(
+    me: Standing, view: ControlView, clock: Callable[[], float], patience: Patience
+) -> Flow[GateTimeoutError]:
+    """The error, with who is missing as etcd knows it now."""
+    waited = f"{patience.waited():.1f} s"
+    try:
+        missing = yield from absentees(me, view, clock, clock() + GRACE)
+    except StoreError as error:
+        failure = GateTimeoutError(
+            f"the cluster of job {me.job!r} was not complete after {waited}, and etcd does not answer, so who is missing "
+            f"is not known: {error}",
+            missing={},
+        )
+        failure.__cause__ = error
+        return failure
+    size = me.config.replicas.size
+    if not missing:
+        return GateTimeoutError(
+            f"all {size} tasks of job {me.job!r} are registered after {waited}, but no spec was sealed in that time: "
+            "wait longer, or look at what the leader says (psbarrier status)",
+            missing={},
+        )
+    return GateTimeoutError(
+        f"the cluster of job {me.job!r} was not complete after {waited}: {size - len(missing)} of {size} tasks are there; "
+        f"missing: {describe_missing(missing)}",
+        missing=missing,
+    )
+
+
+def absentees(me: Standing, view: ControlView, clock: Callable[[], float], until: float) -> Flow[dict[str, str]]:
+    """Every task that is not registered, and why, read from etcd."""
+    keys = me.keys
+    reads = (Range(*below(keys.members), keys_only=True), Range(*below(keys.departures)))
+    reply = yield from decide(me, Txn(then=reads), clock, until)
+    present = registered_tasks(keys.members, reply.many(0))
+    departures = {kv.key: kv for kv in reply.many(1)}
+    missing: dict[str, str] = {}
+    for task in me.config.replicas.tasks():
+        if task not in present:
+            loss = view.gone.lost.get(task)
+            departed = departures.get(keys.departure(task))
+            missing[str(task)] = loss.why if loss else _why(departed)
+    return missing
+
+
+def registered_tasks(prefix: str, kvs: tuple[KV, ...]) -> set[Task]:
+    """The tasks whose keys were read below `prefix`; a key that names none is left out."""
+    tasks = set()
+    for kv in kvs:
+        try:
+            tasks.add(parse_task(prefix, kv.key))
+        except MalformedValueError:
+            continue  # a stranger's key is nobody's registration
+    return tasks
+
+
+def _why(departed: KV | None) -> str:
+    if departed is None:
+        return "never registered"
+    departure = Departure.unpack(departed.key, departed.value)
+    return f"{departure.kind}: {departure.reason}"

@@ -1,0 +1,300 @@
+"""Joining: find or found the run, take a slot in it, and say clearly why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NoReturn
+
+from attrs import frozen
+
+from psbarrier.errors import (
+    AlreadyFinishedError,
+    InvalidArgumentError,
+    JobMismatchError,
+    LeaseNotFoundError,
+    SlotTakenError,
+    StoreError,
+)
+from psbarrier.flows.effects import Change, Flow, Follow, Grant, Progress, Revoke, Tell, Unfollow, settle
+from psbarrier.flows.patience import Patience
+from psbarrier.policy import MIN_RETENTION
+from psbarrier.protocol.keys import JobKeys, RunKeys, below
+from psbarrier.protocol.records import Config, Current, Registration, unpack_state
+from psbarrier.protocol.standing import Standing
+from psbarrier.protocol.transactions import Applicant, Founding, draw_slot, found, join
+from psbarrier.protocol.views import ControlView
+from psbarrier.spec import Task
+from psbarrier.store.base import KV, Range, Txn, TxnReply
+
+
+@frozen
+class Wanted:
+    """What a process asks for. `index` None: the lowest free slot of the role; `run` None: the current run."""
+
+    job: JobKeys
+    run: str | None
+    role: str
+    index: int | None
+    config: Config
+    registration: Registration
+    meta: Mapping[str, Any]
+    takeover: Literal["wait", "force"] = "wait"
+
+
+@frozen
+class Joined:
+    """A slot that was taken, and the view of its run, which is being followed."""
+
+    standing: Standing
+    view: ControlView
+    registration: Registration
+
+
+@frozen
+class Found:
+    """The run to join, and, when it does not exist yet, what creating it replaces."""
+
+    run: str
+    founding: Founding | None
+
+
+def joining(want: Wanted, clock: Callable[[], float], wall: Callable[[], float], until: float) -> Flow[Joined]:
+    """Join as `want` says, by `until`.
+
+    Raises SlotTakenError when somebody holds the slot until then, AlreadyFinishedError, JobMismatchError, JobOverError,
+    JobFailedError, InvalidArgumentError, StoreUnavailableError or StoreRefusedError. Nothing is left in etcd then.
+    """
+    while True:
+        lease: int = yield Grant(want.registration.ttl, True, until)
+        try:
+            return (yield from _Joining(want, clock, wall, until, lease).run())
+        except LeaseNotFoundError:
+            # Ours ran out while we waited, during an outage for example: nothing can be bound to it any more.
+            if clock() >= until:
+                raise
+        except Exception:
+            yield Revoke(lease, until)
+            raise
+
+
+class _Joining:
+    """One try to join: its own state, so that the steps stay short."""
+
+    def __init__(
+        self, want: Wanted, clock: Callable[[], float], wall: Callable[[], float], until: float, lease: int
+    ) -> None:
+        self.want, self.clock, self.wall, self.until, self.lease = want, clock, wall, until, lease
+        self.view: ControlView | None = None
+        self.index = want.index
+        self.patience = Patience(clock, until)
+
+    def run(self) -> Flow[Joined]:
+        while True:
+            target = yield from self._find()
+            keys = self.want.job.run(target.run)
+            yield from self._follow(keys)
+            if target.founding is None:
+                joined = yield from self._enter(target.run, keys)
+            else:
+                joined = yield from self._found(target.founding, keys)
+            if joined is not None:
+                return joined
+
+    def _read(self, *ranges: Range) -> Flow[TxnReply]:
+        return (yield from settle(Txn(then=ranges), self.clock, self.until))
+
+    def _follow(self, keys: RunKeys) -> Flow[None]:
+        if self.view is not None and self.view.keys == keys:
+            return
+        if self.view is not None:
+            yield Unfollow(self.view)
+        self.view = ControlView(keys)
+        yield Follow(self.view, self.until)
+
+    # -- which run
+
+    def _find(self) -> Flow[Found]:
+        """The run that is meant. A run without members or leader is abandoned: its last process has gone."""
+        if self.want.run is not None:
+            return Found(self.want.run, None)
+        reply = yield from self._read(Range(self.want.job.current))
+        current = reply.one(0)
+        if current is None:
+            return self._new(reply, 0)
+        keys = self.want.job.run(Current.unpack(current.key, current.value).run)
+        members = Range(*below(keys.members), limit=1, keys_only=True)
+        reply = yield from self._read(Range(keys.state), Range(keys.config), Range(keys.leader), members)
+        config = reply.one(1)
+        if reply.one(0) is not None or config is None:
+            return self._new(reply, current.mod)
+        if reply.one(2) is None and not reply.many(3):
+            return self._new(reply, current.mod, keys, config)
+        return Found(Current.unpack(current.key, current.value).run, None)
+
+    def _new(self, reply: TxnReply, mod: int, abandoned: RunKeys | None = None, config: KV | None = None) -> Found:
+        run = f"r{reply.revision}"
+        return Found(run, Founding(self.want.job, run, mod, abandoned, config, self.wall()))
+
+    # -- a run that does not exist yet
+
+    def _found(self, founding: Founding, keys: RunKeys) -> Flow[Joined | None]:
+        """Create the run and join it; None when another process was faster."""
+        me = self._applicant(keys, self.index or 0)
+        retention = max(self.want.config.policy.retention, MIN_RETENTION, 4 * self.want.registration.ttl)
+        run_lease: int = yield Grant(int(retention), False, self.until)
+        reply = yield from settle(found(me, founding, run_lease), self.clock, self.until)
+        if reply.succeeded:
+            return self._joined(me, founding.run, reply)
+        config = reply.one(0)
+        if config is None or config.lease != run_lease:
+            yield Revoke(run_lease, self.until)
+            return None
+        # A try whose reply was lost had created the run; what became of our registration shows when we enter it.
+        return (yield from self._enter(founding.run, keys))
+
+    # -- a run that exists
+
+    def _enter(self, run: str, keys: RunKeys) -> Flow[Joined | None]:
+        """Take a slot in the run; None when which run is meant has to be found out again."""
+        if self.index is None:
+            self.index = yield from self._lowest(keys)
+        while True:
+            me = self._applicant(keys, self.index or 0)
+            reply = yield from settle(join(me), self.clock, self.until)
+            config, member = reply.one(-4), reply.one(-3)
+            if member is not None and _is_mine(member, me):
+                return self._joined(me, run, reply)
+            if config is None:
+                if self.want.run is None:
+                    return None
+                return (yield from self._found(Founding(self.want.job, run), keys))
+            self._require_same(config)
+            state = next((kv for kv in reply.many(-1) if kv.key == keys.state), None)
+            if state is not None:
+                if self.want.run is None:
+                    return None
+                self._refuse_finished(me.task, member)
+                raise unpack_state(state.key, state.value).error(self.want.job.job)
+            if member is None:
+                continue
+            self._refuse_finished(me.task, member)
+            yield from self._elsewhere(me, config, member, reply.revision)
+
+    def _lowest(self, keys: RunKeys) -> Flow[int]:
+        reply = yield from self._read(Range(*below(keys.role_members(self.want.role)), keys_only=True))
+        free = self._free(reply.many(0), keys)
+        return free[0] if free else 0
+
+    def _free(self, taken: tuple[KV, ...], keys: RunKeys) -> list[int]:
+        held = {kv.key.removeprefix(keys.role_members(self.want.role)) for kv in taken}
+        return [index for index in range(self.want.config.replicas[self.want.role]) if str(index) not in held]
+
+    def _elsewhere(self, me: Applicant, config: KV, member: KV, revision: int) -> Flow[None]:
+        """The slot is held: take another one, wait until it is free, or free it."""
+        if self.want.index is None:
+            try:
+                reply = yield from settle(draw_slot(me.keys, self.want.role, config), self.clock, self.until)
+            except LeaseNotFoundError:
+                return  # the run went away in between; entering it again shows that
+            tick = reply.one(1) if reply.succeeded else None
+            if tick is None:
+                return
+            free = self._free(reply.many(2), me.keys)
+            if free:
+                # Everyone who lost the same race drew another number, so they spread over the free slots.
+                wish = tick.version % self.want.config.replicas[self.want.role]
+                self.index = wish if wish in free else free[tick.version % len(free)]
+                return
+        elif self.want.takeover == "force" and member.lease:
+            # Revoking ends the holder's registration and leadership together; a put over it would keep the old create
+            # revision, and so fence nobody.
+            yield Revoke(member.lease, self.until)
+            return
+        yield from self._wait_for(me, member, revision)
+
+    def _wait_for(self, me: Applicant, member: KV, revision: int) -> Flow[None]:
+        holder = Registration.unpack(member.key, member.value)
+        if self.clock() >= self.until:
+            self._raise_taken(me.task, holder)
+        if self.patience.due():
+            why = f"held by {holder.holder}; if that is dead, etcd frees it within {holder.ttl} s"
+            what = f"slot {me.task} of job {self.want.job.job!r}"
+            yield Tell(Progress(what, 0, 1, {str(me.task): why}, self.patience.waited(), self.patience.left()))
+        prefix = me.keys.role_members(self.want.role) if self.want.index is None else member.key
+        yield Change(prefix, revision, self.patience.next())
+
+    # -- the answers
+
+    def _applicant(self, keys: RunKeys, index: int) -> Applicant:
+        task = Task(self.want.role, index)
+        return Applicant(keys, task, self.want.registration, self.want.config.pack(), self.lease)
+
+    def _joined(self, me: Applicant, run: str, reply: TxnReply) -> Joined:
+        config, member, crashes = reply.one(-4), reply.one(-3), reply.one(-2)
+        assert config is not None and member is not None and self.view is not None
+        standing = Standing(
+            keys=me.keys,
+            job=self.want.job.job,
+            run=run,
+            task=me.task,
+            incarnation=me.registration.incarnation,
+            address=me.registration.address,
+            ttl=me.registration.ttl,
+            lease=self.lease,
+            token=member.create,
+            config=self.want.config,
+            config_create=config.create,
+            run_lease=config.lease,
+            restarts=crashes.version if crashes else 0,
+        )
+        return Joined(standing, self.view, me.registration)
+
+    def _require_same(self, config: KV) -> None:
+        if config.value == self.want.config.pack():
+            return
+        ours, theirs = self.want.config.as_dict(), Config.unpack(config.key, config.value).as_dict()
+        differing = [name for name in ours if ours[name] != theirs[name]]
+        raise JobMismatchError(
+            f"this process and the running job {self.want.job.job!r} disagree about {' and '.join(differing)}: "
+            f"ours is {[ours[name] for name in differing]}, the job's is {[theirs[name] for name in differing]}; "
+            "start all processes of a job with the same settings, or end the running job first (psbarrier abort)",
+            ours=ours,
+            theirs=theirs,
+        )
+
+    def _refuse_finished(self, task: Task, member: KV | None) -> None:
+        if member is not None and Registration.unpack(member.key, member.value).finished:
+            raise AlreadyFinishedError(
+                f"{task} of job {self.want.job.job!r} has already finished in this run, so it is not started again",
+                task=str(task),
+            )
+
+    def _raise_taken(self, task: Task, holder: Registration) -> NoReturn:
+        if self.want.index is None:
+            count = self.want.config.replicas[self.want.role]
+            what = f"all {count} slots of role {self.want.role!r} in job {self.want.job.job!r} are taken, {task} for one"
+        else:
+            what = f"{task} of job {self.want.job.job!r} is taken"
+        raise SlotTakenError(
+            f"{what}: it is held by {holder.holder}, and still was when the join deadline passed; "
+            "end that process, or join with takeover='force'",
+            task=str(task),
+            holder=holder.holder,
+        )
+
+
+def _is_mine(member: KV, me: Applicant) -> bool:
+    try:
+        return Registration.unpack(member.key, member.value).incarnation == me.registration.incarnation
+    except StoreError:
+        return False
+
+
+def check_slot(config: Config, role: str, index: int | None) -> None:
+    """Raises InvalidArgumentError, before any IO, for a task or policy that these replicas do not have."""
+    config.replicas.require(Task(role, 0 if index is None else index))
+    config.policy.deciding_roles(config.replicas)
+    if isinstance(config.policy.loss_grace, Mapping):
+        for name in config.policy.loss_grace:
+            if name not in config.replicas:
+                raise InvalidArgumentError(f"the policy's loss_grace names {name!r}, which is not among {config.replicas}")

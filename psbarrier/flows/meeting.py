@@ -1,0 +1,398 @@
+"""The barrier: what one `wait()` does, and how a barrier is broken and reset.
+
+A generation is open until it is released or broken, and it is one of the two for everybody: both are one write to the
+same key, which compares how that key stood before. Within a generation a *round* starts anew when a task that had
+arrived comes back as another incarnation, for the old arrival must not count; those who wait arrive again by themselves.
+An *era* starts when a broken barrier is reset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from attrs import evolve, frozen
+
+from psbarrier.errors import (
+    BarrierBrokenError,
+    BarrierMismatchError,
+    BarrierOutcomeUnknownError,
+    BarrierTimeoutError,
+    InvalidArgumentError,
+    PsBarrierError,
+    StoreUnavailableError,
+)
+from psbarrier.flows.effects import (
+    Await,
+    Flow,
+    Progress,
+    Tell,
+    confirm,
+    decide,
+    describe_missing,
+    require_held,
+)
+from psbarrier.flows.gate import GRACE, registered_tasks
+from psbarrier.flows.patience import Patience
+from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Broken, Definition
+from psbarrier.protocol.keys import Attempt
+from psbarrier.protocol.transactions import Party
+from psbarrier.protocol.views import ControlView, Seen
+from psbarrier.spec import Task
+from psbarrier.store.base import Range, Txn, TxnReply
+
+PAST = -1
+"""What `wait()` returns for a generation that was released before it came."""
+
+ANNOUNCEMENT = 0.5
+"""How many seconds one who learns of a break waits for the names of the missing, which come in a second write."""
+
+
+@frozen
+class Verdict:
+    """What a waiter concludes from one view."""
+
+    kind: Literal["released", "broken", "over", "again", "gone"]
+    seen: Seen
+    task: Task | None = None
+    reason: str = ""
+
+
+class Meeting:
+    """One `wait()` call of one party."""
+
+    def __init__(
+        self,
+        party: Party,
+        view: ControlView,
+        call: int,
+        on_loss: str,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        until: float | None,
+    ) -> None:
+        self.party, self.view, self.on_loss = party, view, on_loss
+        self.me, self.clock = party.me, clock
+        self.arrival = Arrival(self.me.incarnation, call, wall())
+        self.patience = Patience(clock, until)
+        self.limit = math.inf if until is None else until + GRACE
+        self.at = Attempt()
+        self.seen = 0
+        self.order = PAST
+        self.present: set[Task] = set()
+
+    def run(self, generation: int | None) -> Flow[int]:
+        """Arrive, and wait for the others; answers with the order of arrival, or PAST.
+
+        Raises BarrierBrokenError, BarrierTimeoutError, BarrierOutcomeUnknownError, JobOverError, JobFailedError.
+        """
+        try:
+            if (yield from self._start(generation)):
+                return (yield from self._meet())
+            return PAST
+        except StoreUnavailableError as error:
+            raise BarrierOutcomeUnknownError(
+                f"{self._name()} was neither released nor broken when {self.me.task}'s deadline passed, as far as it can "
+                f"know: {error} When etcd is back, wait(generation={self.at.generation}) finds out",
+                barrier=self.party.name,
+                generation=self.at.generation,
+            ) from error
+
+    def _name(self) -> str:
+        return f"barrier {self.party.name!r} of job {self.me.job!r}, generation {self.at.generation},"
+
+    def _decide(self, txn: Txn) -> Flow[TxnReply]:
+        """Beyond the deadline there is only as much time as it takes to end cleanly."""
+        return (yield from decide(self.me, txn, self.clock, self.limit))
+
+    # -- starting
+
+    def _start(self, generation: int | None) -> Flow[bool]:
+        """Take the barrier as it stands; False when `generation` is over already."""
+        seen = self.view.barrier(self.party.name)
+        if generation is not None and generation > seen.record.attempt.generation:
+            # Somebody told our caller more than our watch has delivered so far.
+            yield from self._decide(Txn(then=(Range(self.party.key),)))
+            seen = self.view.barrier(self.party.name)
+            if generation > seen.record.attempt.generation:
+                raise InvalidArgumentError(
+                    f"generation {generation} of barrier {self.party.name!r} cannot be waited for yet: it stands at "
+                    f"{seen.record.attempt.generation}"
+                )
+        self.at, self.seen = seen.record.attempt, seen.mod
+        if generation is not None and self.at.generation > generation:
+            return False
+        if seen.record.broken is not None:
+            yield from self._raise_broken(seen)
+        return True
+
+    # -- meeting
+
+    def _meet(self) -> Flow[int]:
+        arrived = False
+        while True:
+            if not arrived:
+                outcome = yield from self._arrive()
+                if outcome is not None:
+                    return outcome
+                arrived = True
+            verdict: Verdict | None = yield Await(self._judge, self.patience.next())
+            if verdict is None:
+                if self.patience.over():
+                    yield from self._break("timeout")
+                elif self.patience.due():
+                    yield from self._tell()
+            elif verdict.kind == "released":
+                if verdict.seen.record.last != self.at:
+                    # A successor of ours may have earned this release: we may believe it only while we are in office.
+                    yield from confirm(self.me, self.clock, self.limit)
+                return (yield from self._order())
+            elif verdict.kind == "again":
+                self.at, self.seen, arrived = verdict.seen.record.attempt, verdict.seen.mod, False
+            else:
+                yield from self._stop(verdict)
+
+    def _stop(self, verdict: Verdict) -> Flow[None]:
+        """The verdict is that this generation will not be released; raises, or finds out that it may be after all."""
+        if verdict.kind == "broken":
+            yield from self._raise_broken(verdict.seen)
+        elif verdict.kind == "over":
+            raise self.view.state.error(self.me.job)
+        else:
+            yield from self._break(verdict.reason, verdict.task)
+
+    def _judge(self) -> Verdict | None:
+        """The order of these matters: what was released stays released, whatever happened to the job since."""
+        seen = self.view.barrier(self.party.name)
+        at = seen.record.attempt
+        if at.generation > self.at.generation:
+            return Verdict("released", seen)
+        if at.era > self.at.era or seen.record.broken is not None:
+            return Verdict("broken", seen)
+        if self.view.state.over:
+            return Verdict("over", seen)
+        if at.round > self.at.round:
+            return Verdict("again", seen)
+        return self._gone(seen)
+
+    def _gone(self, seen: Seen) -> Verdict | None:
+        """A party that will not come: it has finished, or it is lost and we were told not to wait for such."""
+        gone, roles = self.view.gone, self.party.definition.roles
+        for task in gone.finished:
+            if task.role in roles and task not in self.present:
+                return Verdict("gone", seen, task, "finished")
+        if self.on_loss == "break":
+            for task in gone.lost:
+                if task.role in roles and task not in self.present:
+                    return Verdict("gone", seen, task, "lost")
+        return None
+
+    def _arrive(self) -> Flow[int | None]:
+        """Arrive at the attempt that is open; None when we have and it is not released yet, else the outcome."""
+        while True:
+            reply = yield from self._decide(self.party.arrive(self.at, self.seen, self.arrival))
+            if reply.succeeded:
+                tick = reply.one(2)
+                self.order = tick.version - 1 if tick else PAST
+                return self.order if reply.nested(3).succeeded else None
+            require_held(self.me, reply, 3)
+            own = reply.one(1)
+            seen = self._seen(reply)
+            record = seen.record
+            if own is not None and Arrival.unpack(own.key, own.value).same_call(self.arrival):
+                return None  # a try whose reply was lost had been applied; the view says what became of it
+            if record.attempt.generation > self.at.generation:
+                return PAST  # only with a former incarnation of ours among the arrivals can it be over without us
+            if record.attempt.era > self.at.era or record.broken is not None:
+                yield from self._raise_broken(seen)
+            if self.view.state.over:
+                raise self.view.state.error(self.me.job)
+            if seen.mod != self.seen:
+                self.at, self.seen = record.attempt, seen.mod
+            elif own is not None:
+                yield from self._next_round()
+
+    def _next_round(self) -> Flow[None]:
+        """An arrival of another incarnation or another call stands in our name: nobody's arrival of this round counts."""
+        before = self.view.barrier(self.party.name).record
+        after = BarrierRecord(evolve(self.at, round=self.at.round + 1), None, before.last)
+        reply = yield from self._decide(self.party.change(self.seen, after))
+        if not reply.succeeded:
+            require_held(self.me, reply, 1)
+        seen = self.view.barrier(self.party.name)
+        now = seen.record.attempt
+        if (now.generation, now.era) == (self.at.generation, self.at.era) and not seen.record.broken:
+            self.at, self.seen = now, seen.mod
+        # Else the next try to arrive is refused, and reads what the barrier has become.
+
+    def _order(self) -> Flow[int]:
+        """Our place in the order of arrival; read from the arrivals where the reply that told it was lost."""
+        if self.order == PAST:
+            reply = yield from self._decide(Txn(then=(self.party.arrivals(self.at),)))
+            creates = {kv.key: kv.create for kv in reply.many(0)}
+            mine = creates.get(self.party.arrival_key(self.at))
+            if mine is not None:
+                self.order = sum(create < mine for create in creates.values())
+        return self.order
+
+    def _seen(self, reply: TxnReply) -> Seen:
+        kv = reply.one(0)
+        return Seen(BarrierRecord.unpack(kv.key, kv.value), kv.mod) if kv else Seen(BarrierRecord(), 0)
+
+    # -- breaking
+
+    def _break(self, reason: str, gone: Task | None = None) -> Flow[None]:
+        """Break the generation, and raise; returns when something else became of it, which the view then shows."""
+        unless = self.party.arrival_key(self.at, gone) if gone is not None else None
+        before = self.view.barrier(self.party.name).record
+        by = str(gone) if gone is not None else str(self.me.task)
+        broken = BarrierRecord(self.at, Broken(by, reason), before.last)
+        reply = yield from self._decide(
+            self.party.change(self.seen, broken, unless=unless, also=(self.party.arrivals(self.at),))
+        )
+        if not reply.succeeded:
+            require_held(self.me, reply, 1)
+            if gone is not None and reply.one(3) is not None:
+                self.present.add(gone)  # it had arrived before it went: its arrival counts
+            return
+        missing = missing_parties(self.party, self.view, self._arrived(reply, 1))
+        named = evolve(broken, broken=Broken(by, reason, missing))
+        # A second write, for only the first one knows exactly who had arrived. If it is refused, somebody has already
+        # reset the barrier, and needs no names any more.
+        yield from self._decide(self.party.change(reply.revision, named))
+        raise self._error(named, timeout=reason == "timeout")
+
+    def _arrived(self, reply: TxnReply, index: int) -> set[Task]:
+        return registered_tasks(self.me.keys.arrivals(self.party.name, self.at), reply.many(index))
+
+    def _raise_broken(self, seen: Seen) -> Flow[None]:
+        """Raise for a break that we learnt of, with the names of the missing if they come in time."""
+        record = seen.record
+
+        def newer() -> Seen | None:
+            now = self.view.barrier(self.party.name)
+            return now if now.mod > seen.mod else None
+
+        if record.broken is not None and record.broken.missing is None:
+            later: Seen | None = yield Await(newer, self.clock() + ANNOUNCEMENT)
+            if later is not None and later.record.broken is not None and later.record.attempt == record.attempt:
+                record = later.record
+        raise self._error(record, timeout=False)
+
+    def _error(self, record: BarrierRecord, *, timeout: bool) -> BarrierBrokenError:
+        broken = record.broken or Broken("another member", "reset")
+        missing = dict(broken.missing or {})
+        why = {
+            "timeout": f"{broken.by} waited until its deadline",
+            "abort": f"{broken.by} aborted it",
+            "interrupt": f"{broken.by} was interrupted in it",
+            "lost": f"its party {broken.by} is lost",
+            "finished": f"its party {broken.by} has finished and will not come",
+        }.get(broken.reason, f"it was broken and has been {broken.reason}")
+        text = f"{self._name()} is broken for all its parties: {why}"
+        if missing:
+            text += f"; missing: {describe_missing(missing)}"
+        kind = BarrierTimeoutError if timeout else BarrierBrokenError
+        return kind(
+            f"{text}. Call reset() when all may try again",
+            barrier=self.party.name,
+            generation=self.at.generation,
+            by=broken.by,
+            reason=broken.reason,
+            missing=missing,
+        )
+
+    def interrupt(self) -> Flow[None]:
+        """Break the generation because the caller's thread was interrupted: it will not come back to it."""
+        try:
+            yield from self._break("interrupt")
+        except PsBarrierError:
+            return  # broken as wanted, or out of our hands; what interrupted the caller matters more
+
+    # -- saying so
+
+    def _tell(self) -> Flow[None]:
+        """Say who is missing. One read of keys, which N waiting parties repeat every ten seconds: above 1,000 parties
+        only the one that came first asks."""
+        parties = self.party.definition.parties
+        there, missing = max(self.order + 1, 1), {}
+        if parties <= 1000 or self.order == 0:
+            try:
+                arrivals = Txn(then=(self.party.arrivals(self.at),))
+                reply = yield from decide(self.me, arrivals, self.clock, self.clock() + GRACE)
+                missing = missing_parties(self.party, self.view, self._arrived(reply, 0))
+                there = len(reply.many(0))
+            except StoreUnavailableError:
+                missing = {"etcd": "does not answer"}
+        what = f"{self.me.task} at {self._name().rstrip(',')}"
+        yield Tell(Progress(what, there, parties, missing, self.patience.waited(), self.patience.left()))
+
+
+MAX_NAMED = 100
+
+
+def missing_parties(party: Party, view: ControlView, arrived: set[Task]) -> dict[str, str]:
+    """The parties that are not among `arrived`, and what is known of each; at most the first hundred."""
+    gone = view.gone
+    missing: dict[str, str] = {}
+    for task in party.me.config.replicas.tasks(party.definition.roles):
+        if task in arrived:
+            continue
+        if len(missing) == MAX_NAMED:
+            break
+        if task in gone.lost:
+            missing[str(task)] = gone.lost[task].why
+        elif task in gone.finished:
+            missing[str(task)] = "finished"
+        elif view.seal is None:
+            missing[str(task)] = "not arrived; the cluster is not complete yet"
+        else:
+            missing[str(task)] = "registered, not arrived"
+    return missing
+
+
+def defining(party: Party, clock: Callable[[], float], until: float) -> Flow[None]:
+    """Write the barrier's definition, or check it; raises BarrierMismatchError when others mean other parties."""
+    while True:
+        reply = yield from decide(party.me, party.define(), clock, until)
+        if reply.succeeded:
+            return
+        known = reply.one(0)
+        if known is not None:
+            theirs = Definition.unpack(known.key, known.value)
+            if theirs == party.definition:
+                return
+            raise BarrierMismatchError(
+                f"barrier {party.name!r} of job {party.me.job!r} already means the roles {', '.join(theirs.roles)} "
+                f"({theirs.parties} tasks), and here it is asked for with {', '.join(party.definition.roles)} "
+                f"({party.definition.parties} tasks): use another name for another set",
+                ours=party.definition.roles,
+                theirs=theirs.roles,
+            )
+        require_held(party.me, reply, 1)
+
+
+def aborting(party: Party, view: ControlView, clock: Callable[[], float], until: float) -> Flow[None]:
+    """Break whatever generation is open; nothing if it is broken already or the job is over."""
+    while True:
+        seen = view.barrier(party.name)
+        if seen.record.broken is not None or view.state.over:
+            return
+        broken = evolve(seen.record, broken=Broken(str(party.me.task), "abort", {}))
+        reply: TxnReply = yield from decide(party.me, party.change(seen.mod, broken), clock, until)
+        if reply.succeeded:
+            return
+        require_held(party.me, reply, 1)
+
+
+def resetting(party: Party, view: ControlView, clock: Callable[[], float], until: float) -> Flow[None]:
+    """Open the next era of the barrier if it is broken as the view shows it; a second, later reset does nothing."""
+    seen = view.barrier(party.name)
+    if seen.record.broken is None:
+        return
+    now = seen.record.attempt
+    after = BarrierRecord(Attempt(now.generation, 0, now.era + 1), None, seen.record.last)
+    reply: TxnReply = yield from decide(party.me, party.change(seen.mod, after), clock, until)
+    if not reply.succeeded:
+        require_held(party.me, reply, 1)

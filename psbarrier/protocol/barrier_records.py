@@ -1,0 +1,95 @@
+"""What a barrier is made of: its definition, where it stands, and who arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from psbarrier.protocol.codec import Fields, decode, encode
+from psbarrier.protocol.keys import Attempt
+
+
+@frozen
+class Broken:
+    """Why a generation is broken. `missing` is None until the process that broke it has added it."""
+
+    by: str
+    reason: str
+    missing: Mapping[str, str] | None = None
+
+
+@frozen
+class BarrierRecord:
+    """Where a barrier stands: its attempt, whether that is broken, and the attempt that was released last."""
+
+    attempt: Attempt = Attempt()
+    broken: Broken | None = None
+    last: Attempt | None = None
+
+    def pack(self) -> bytes:
+        at, last, broken = self.attempt, self.last, self.broken
+        fields: dict[str, Any] = {"at": [at.generation, at.round, at.era]}
+        if last is not None:
+            fields["last"] = [last.generation, last.round, last.era]
+        if broken is not None:
+            missing = None if broken.missing is None else dict(broken.missing)
+            fields["broken"] = {"by": broken.by, "reason": broken.reason, "missing": missing}
+        return encode(fields)
+
+    @classmethod
+    def unpack(cls, key: str, value: bytes) -> BarrierRecord:
+        def attempt(row: Any) -> Attempt:
+            generation, round_, era = row
+            if not all(type(number) is int and 0 <= number < 10**10 for number in row):
+                raise ValueError(f"{row!r:.60} is no attempt")
+            return Attempt(generation, round_, era)
+
+        def broken(fields: Fields | None) -> Broken | None:
+            if fields is None:
+                return None
+            missing = fields.raw("missing")
+            if missing is not None:
+                missing = {str(task): str(why) for task, why in fields.mapping("missing").items()}
+            return Broken(fields.text("by"), fields.text("reason"), missing)
+
+        def build(fields: Fields) -> BarrierRecord:
+            last = fields.raw("last") if fields.has("last") else None
+            return cls(attempt(fields.raw("at")), broken(fields.inner("broken")), last and attempt(last))
+
+        return decode(key, value, build)
+
+
+@frozen
+class Definition:
+    """Who the parties of a barrier are: sorted roles, and how many tasks they have together."""
+
+    roles: tuple[str, ...]
+    parties: int
+
+    def pack(self) -> bytes:
+        return encode({"roles": list(self.roles), "parties": self.parties})
+
+    @classmethod
+    def unpack(cls, key: str, value: bytes) -> Definition:
+        return decode(key, value, lambda f: cls(f.texts("roles"), f.whole("parties")))
+
+
+@frozen
+class Arrival:
+    """One `wait()` call of one incarnation; `time` is seconds since 1970, for people."""
+
+    incarnation: str
+    call: int
+    time: float = 0.0
+
+    def pack(self) -> bytes:
+        return encode({"incarnation": self.incarnation, "call": self.call, "time": self.time})
+
+    @classmethod
+    def unpack(cls, key: str, value: bytes) -> Arrival:
+        return decode(key, value, lambda f: cls(f.text("incarnation"), f.whole("call"), f.number("time")))
+
+    def same_call(self, other: Arrival) -> bool:
+        return (self.incarnation, self.call) == (other.incarnation, other.call)

@@ -1,0 +1,354 @@
+"""Each decision is one etcd transaction, and each of those is built here.
+
+Why every one of them may be repeated after a reply that never came stands with it. All of them compare the guard (see
+Standing), so none of them can be applied after the member's slot was lost, however late it reaches etcd. Where a
+branch reads keys for the caller, the first lines of the function name their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve, frozen
+
+from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Definition
+from psbarrier.protocol.keys import Attempt, JobKeys, RunKeys, below
+from psbarrier.protocol.records import (
+    Current,
+    Departure,
+    Leader,
+    Registration,
+    Shared,
+    pack_state,
+)
+from psbarrier.protocol.standing import Standing
+from psbarrier.spec import Task
+from psbarrier.state import JobState
+from psbarrier.store.base import KV, Compare, Delete, Op, Put, Range, Txn, prefix_end
+
+
+def absent(key: str) -> Compare:
+    return Compare(key, "create", "==", 0)
+
+
+def unchanged(key: str, mod: int) -> Compare:
+    return Compare(key, "mod", "==", mod)
+
+
+def whole(prefix: str) -> Range:
+    return Range(*below(prefix))
+
+
+# -- joining ----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Applicant:
+    """A process that wants a task, before it has one."""
+
+    keys: RunKeys
+    task: Task
+    registration: Registration
+    config: bytes
+    lease: int
+
+    def entry(self) -> tuple[Op, ...]:
+        """Register, and lead if nobody does; then `reads()`."""
+        leader = Leader(str(self.task), self.registration.incarnation).pack()
+        put_leader = Txn((absent(self.keys.leader),), (Put(self.keys.leader, leader, self.lease),))
+        return (
+            Put(self.keys.member(self.task), self.registration.pack(), self.lease),
+            put_leader,
+            *self.reads(),
+        )
+
+    def reads(self) -> tuple[Range, ...]:
+        """Config, own registration, crash count, control: the last four results of whatever branch they stand in."""
+        return (
+            Range(self.keys.config),
+            Range(self.keys.member(self.task)),
+            Range(self.keys.crash_tick(self.task)),
+            whole(self.keys.control),
+        )
+
+
+def join(me: Applicant) -> Txn:
+    """Take the task in a run that exists and is not over.
+
+    Both branches end with `Applicant.reads()`. Harmless to repeat: a first try that was applied shows in the second
+    one's registration, which carries our incarnation.
+    """
+    return Txn(
+        (
+            absent(me.keys.state),
+            Compare(me.keys.config, "value", "==", me.config),
+            absent(me.keys.member(me.task)),
+        ),
+        me.entry(),
+        me.reads(),
+    )
+
+
+@frozen
+class Founding:
+    """What a new run replaces: `current_mod` is how J/current was seen (None: an explicit run, which never touches it);
+    `abandoned` are the keys of a run without any member, and its config, which is closed in the same step.
+    """
+
+    job: JobKeys
+    run: str
+    current_mod: int | None = None
+    abandoned: RunKeys | None = None
+    abandoned_config: KV | None = None
+    wall: float = 0.0
+
+
+def found(me: Applicant, founding: Founding, run_lease: int) -> Txn:
+    """Create the run and join it, in one step: a run without a member would look abandoned to the next process.
+
+    Accepted, it ends with `Applicant.reads()`; refused, it reads config. Harmless to repeat: a first try that was
+    applied left a config under our own run lease.
+    """
+    compares = [absent(me.keys.config), absent(me.keys.member(me.task))]
+    writes: list[Op] = [Put(me.keys.config, me.config, run_lease)]
+    if founding.current_mod is not None:
+        compares.append(unchanged(founding.job.current, founding.current_mod))
+        writes.append(Put(founding.job.current, Current(founding.run).pack(), run_lease))
+    old, old_config = founding.abandoned, founding.abandoned_config
+    if old is not None and old_config is not None:
+        compares += [
+            absent(old.state),
+            absent(old.leader),
+            Compare(old.config, "create", "==", old_config.create),
+            Compare(old.members, "create", "==", 0, end=prefix_end(old.members)),
+        ]
+        closed = JobState("failed", by="nobody", reason="abandoned: its last process had gone", exit_code=1, since=founding.wall)
+        writes.append(Put(old.state, pack_state(closed), old_config.lease))
+    return Txn(tuple(compares), (*writes, *me.entry()), (Range(me.keys.config),))
+
+
+def draw_slot(keys: RunKeys, role: str, config: KV) -> Txn:
+    """A number that no other process draws, and who holds which slot now: reads tick, registrations (keys only).
+
+    Not harmless to repeat, but a number that is drawn in vain costs nothing.
+    """
+    tick = keys.slot_tick(role)
+    return Txn(
+        (Compare(keys.config, "create", "==", config.create),),
+        (Put(tick, b"", config.lease), Range(tick), Range(*below(keys.role_members(role)), keys_only=True)),
+    )
+
+
+def attach(me: Standing, seen: KV, registration: Registration) -> Txn:
+    """Write the child's process into the registration that its guardian made; refused, it reads the witnesses.
+
+    Harmless to repeat: the registration that a first try wrote names our own process.
+    """
+    return Txn(
+        (*me.guard(), unchanged(me.key, seen.mod)),
+        (Put(me.key, registration.pack(), me.lease),),
+        me.witnesses(),
+    )
+
+
+# -- leading ----------------------------------------------------------------------------------------------------------
+
+
+def lead(me: Standing) -> Txn:
+    """Take the leadership that nobody has; refused, it reads leader and the witnesses.
+
+    Harmless to repeat: a first try that was applied shows our incarnation as the leader.
+    """
+    leader = Leader(str(me.task), me.incarnation).pack()
+    return Txn(
+        (*me.guard(), absent(me.keys.leader)),
+        (Put(me.keys.leader, leader, me.lease),),
+        (Range(me.keys.leader), *me.witnesses()),
+    )
+
+
+def decree(me: Standing, term: int, seen: Mapping[str, int], writes: Mapping[str, bytes], extra: tuple[Op, ...] = ()) -> Txn:
+    """A leader's write of `writes`, whose keys it last saw at the revisions `seen`.
+
+    Refused, it reads control and the witnesses. Harmless to repeat: whatever was applied changed the `mod` of a key
+    that the repeat compares.
+    """
+    compares = [Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]
+    compares += [unchanged(key, mod) for key, mod in seen.items()]
+    puts = [Put(key, value, me.run_lease) for key, value in writes.items()]
+    return Txn((*me.guard(), *compares), (*puts, *extra), (whole(me.keys.control), *me.witnesses()))
+
+
+def give_up(me: Standing, term: int, task: Task, state: JobState) -> Txn:
+    """Fail the job because `task` stayed away too long; refused, it reads control and the witnesses.
+
+    It compares that the task is not registered: it may have come back a moment ago.
+    """
+    return Txn(
+        (
+            *me.guard(),
+            Compare(me.keys.leader, "create", "==", term),
+            absent(me.keys.state),
+            absent(me.keys.member(task)),
+        ),
+        (Put(me.keys.state, pack_state(state), me.run_lease),),
+        (whole(me.keys.control), *me.witnesses()),
+    )
+
+
+def resign(me: Standing, term: int) -> Txn:
+    """Give the leadership up."""
+    return Txn((Compare(me.keys.leader, "create", "==", term),), (Delete(me.keys.leader),))
+
+
+# -- barriers ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Party:
+    """One member at one barrier."""
+
+    me: Standing
+    name: str
+    definition: Definition
+
+    @property
+    def key(self) -> str:
+        return self.me.keys.barrier(self.name)
+
+    def arrival_key(self, at: Attempt, task: Task | None = None) -> str:
+        return self.me.keys.arrival(self.name, at, task or self.me.task)
+
+    def define(self) -> Txn:
+        """Write the definition if there is none; refused, it reads definition and the witnesses. Harmless to repeat."""
+        key = self.me.keys.definition(self.name)
+        return Txn(
+            (*self.me.guard(), absent(key)),
+            (Put(key, self.definition.pack(), self.me.run_lease),),
+            (Range(key), *self.me.witnesses()),
+        )
+
+    def arrive(self, at: Attempt, seen: int, arrival: Arrival) -> Txn:
+        """Arrive at `at`, and release it if all others have: one step, so that nobody can die in between.
+
+        Accepted, it reads the tick, whose version is the number of arrivals, at 2, and the nested release is at 3.
+        Refused, it reads barrier, own arrival, state and the witnesses. Harmless to repeat: an arrival that a first try
+        left has our incarnation and call. A release deletes what older generations left behind.
+        """
+        keys, lease = self.me.keys, self.me.run_lease
+        tick = keys.barrier_tick(self.name, at)
+        after = BarrierRecord(Attempt(at.generation + 1, 0, at.era), None, at)
+        release = Txn(
+            (Compare(tick, "version", "==", self.definition.parties - 1),),
+            (
+                Put(self.key, after.pack(), lease),
+                Delete(*keys.arrivals_before(self.name, at.generation)),
+                Delete(*keys.barrier_ticks_before(self.name, at.generation)),
+            ),
+        )
+        return Txn(
+            (*self.me.guard(), absent(keys.state), unchanged(self.key, seen), absent(self.arrival_key(at))),
+            (Put(self.arrival_key(at), arrival.pack(), lease), Put(tick, b"", lease), Range(tick), release),
+            (Range(self.key), Range(self.arrival_key(at)), Range(keys.state), *self.me.witnesses()),
+        )
+
+    def change(self, seen: int, record: BarrierRecord, *, unless: str | None = None, also: tuple[Range, ...] = ()) -> Txn:
+        """Write `record` over the barrier as it was `seen`: a new round, a new era, or a break.
+
+        With `unless`, only while that arrival does not exist. Accepted, it reads `also` from 1 on; refused, it reads
+        barrier and the witnesses, then the `unless` key. Harmless to repeat: the first try changed `mod`.
+        """
+        compares = [*self.me.guard(), unchanged(self.key, seen)]
+        reads: list[Op] = [Range(self.key), *self.me.witnesses()]
+        if unless is not None:
+            compares.append(absent(unless))
+            reads.append(Range(unless))
+        return Txn(tuple(compares), (Put(self.key, record.pack(), self.me.run_lease), *also), tuple(reads))
+
+    def arrivals(self, at: Attempt, *, keys_only: bool = True) -> Range:
+        return Range(*below(self.me.keys.arrivals(self.name, at)), keys_only=keys_only)
+
+
+# -- ending -----------------------------------------------------------------------------------------------------------
+
+
+def finish(me: Standing, registration: Registration, wall: float) -> Txn:
+    """Finish the task: the registration moves to the run lease, its role's tick counts it, and the job succeeds if that
+    was the last one that the policy waits for.
+
+    Refused, it reads control and the witnesses. The compare of the registration's *lease* is what makes it harmless to
+    repeat: a first try that was applied moved the registration away from our lease, so nothing is counted twice.
+    """
+    keys, replicas, policy = me.keys, me.config.replicas, me.config.policy
+    deciding = policy.deciding_roles(replicas)
+    writes: list[Op] = [
+        Put(me.key, evolve(registration, finished=wall).pack(), me.run_lease),
+        Put(keys.finish_tick(me.task.role), b"", me.run_lease),
+    ]
+    if me.task.role in deciding:
+        # All compares are decided before any write, so our own tick still counts one less.
+        counts = [
+            Compare(keys.finish_tick(role), "version", "==", replicas[role] - (role == me.task.role)) for role in deciding
+        ]
+        success = Put(keys.state, pack_state(JobState("succeeded", since=wall)), me.run_lease)
+        writes.append(Txn((*counts, absent(keys.state)), (success,)))
+    return Txn(
+        (*me.guard(), Compare(me.key, "lease", "==", me.lease)),
+        tuple(writes),
+        (whole(keys.control), *me.witnesses()),
+    )
+
+
+def fail(keys: RunKeys, config: KV, state: JobState) -> Txn:
+    """End the run as failed, unless it is over; refused, it reads state and config. The first error wins."""
+    return Txn(
+        (absent(keys.state), Compare(keys.config, "create", "==", config.create)),
+        (Put(keys.state, pack_state(state), config.lease),),
+        (Range(keys.state), Range(keys.config)),
+    )
+
+
+def fail_own(me: Standing, state: JobState) -> Txn:
+    """A member ends the job as failed; refused, it reads state and the witnesses."""
+    return Txn(
+        (*me.guard(), absent(me.keys.state)),
+        (Put(me.keys.state, pack_state(state), me.run_lease),),
+        (Range(me.keys.state), *me.witnesses()),
+    )
+
+
+def depart(me: Standing, departure: Departure) -> Txn:
+    """Leave other than by finishing: the registration goes at once, with a word on why. A crash is counted, and the one
+    that `max_restarts` does not forgive fails the job in the same step.
+
+    Refused, it reads the witnesses. The compare of the registration's lease makes it harmless to repeat, and keeps a
+    task that has finished from being reported as crashed.
+    """
+    keys, lease = me.keys, me.run_lease
+    writes: list[Op] = [Delete(me.key), Put(keys.departure(me.task), departure.pack(), lease)]
+    if departure.kind == "crashed":
+        tick = keys.crash_tick(me.task)
+        allowed = me.config.policy.max_restarts
+        reason = f"{me.task} crashed: {departure.reason}"
+        if allowed:
+            reason += f" (and its {allowed} restart{'s' if allowed > 1 else ''} had been used up)"
+        state = JobState("failed", str(me.task), reason, departure.exit_code, departure.since)
+        fatal = Txn(
+            (Compare(tick, "version", "==", allowed), absent(keys.state)),
+            (Put(keys.state, pack_state(state), lease),),
+        )
+        writes += [Put(tick, b"", lease), fatal]
+    return Txn((*me.guard(), Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses())
+
+
+def share(me: Standing, name: str, seen: int, shared: Shared) -> Txn:
+    """Share a value over what was `seen` under its name; refused, it reads the value and the witnesses.
+
+    The compare of `mod` keeps a late first try from overwriting what came after it.
+    """
+    key = me.keys.shared(name)
+    return Txn(
+        (*me.guard(), unchanged(key, seen)),
+        (Put(key, shared.pack(), me.run_lease),),
+        (Range(key), *me.witnesses()),
+    )

@@ -1,0 +1,193 @@
+"""Folds: what a process knows of a prefix, built from reads, from watch events, and from replies to its own writes.
+
+Each key's newest revision wins, so that the three sources may arrive in any order, twice, or late. What is kept are
+the keys' *states*: missing a change in between is harmless, and a re-read always suffices. A view has no lock; whoever
+shares one between threads holds the session's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from attrs import frozen
+
+from psbarrier.errors import MalformedValueError
+from psbarrier.protocol.barrier_records import BarrierRecord
+from psbarrier.protocol.keys import RunKeys, parse_task
+from psbarrier.protocol.records import Gone, Leader, Registration, Seal, Shared, unpack_state
+from psbarrier.spec import Task
+from psbarrier.state import JobState
+from psbarrier.store.base import KV, Delete, Event, Op, Put, Range, RangeResult, Result, Txn, TxnReply, prefix_end
+
+T = TypeVar("T")
+_RUNNING = JobState()
+_NOBODY_GONE = Gone()
+
+
+@frozen
+class Seen:
+    """A barrier's record as it was seen, and at which revision; 0 for a barrier that was never used."""
+
+    record: BarrierRecord
+    mod: int
+
+
+_UNUSED = Seen(BarrierRecord(), 0)
+
+
+class View:
+    """The keys below one prefix. `changes` grows with every change, so that a reader can tell that it looked before."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.changes = 0
+        self._kvs: dict[str, KV] = {}
+        self._deleted: dict[str, int] = {}
+        self._floor = 0
+        self._decoded: dict[str, tuple[int, object]] = {}
+
+    def get(self, key: str) -> KV | None:
+        return self._kvs.get(key)
+
+    def mod(self, key: str) -> int:
+        """The key's mod revision, or 0 when it does not exist: what a compare of `mod` must find."""
+        kv = self._kvs.get(key)
+        return kv.mod if kv else 0
+
+    def fold(self, kv: KV) -> None:
+        """`kv` is how its key stood at `kv.mod`."""
+        known = self._kvs.get(kv.key)
+        newest = known.mod if known else self._deleted.get(kv.key, self._floor if self._floor >= kv.mod else 0)
+        if kv.mod > newest or (known is not None and kv.mod == known.mod and kv != known):
+            self._kvs[kv.key] = kv
+            self._deleted.pop(kv.key, None)
+            self.changes += 1
+
+    def fold_missing(self, key: str, revision: int) -> None:
+        """There was no `key` at `revision`."""
+        known = self._kvs.get(key)
+        if known is not None and known.mod <= revision:
+            del self._kvs[key]
+            self._decoded.pop(key, None)
+            self.changes += 1
+        if known is None or known.mod <= revision:
+            self._deleted[key] = max(revision, self._deleted.get(key, 0))
+
+    def fold_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if event.deleted:
+                self.fold_missing(event.kv.key, event.kv.mod)
+            else:
+                self.fold(event.kv)
+
+    def fold_snapshot(self, kvs: Sequence[KV], revision: int) -> None:
+        """`kvs` was all there was below the prefix at `revision`."""
+        present = {kv.key for kv in kvs}
+        for key in [key for key, kv in self._kvs.items() if key not in present and kv.mod <= revision]:
+            self.fold_missing(key, revision)
+        for kv in kvs:
+            self.fold(kv)
+        # What the snapshot does not show did not exist then: events from before it must not bring anything back.
+        self._floor = max(self._floor, revision)
+        self._deleted = {key: mod for key, mod in self._deleted.items() if mod > self._floor}
+
+    def fold_reply(self, txn: Txn, reply: TxnReply) -> None:
+        """Everything that a transaction's reply says about this prefix, its own writes included."""
+        self._fold_branch(txn, reply, reply.revision)
+
+    def _fold_branch(self, txn: Txn, reply: TxnReply, revision: int) -> None:
+        for op, result in zip(txn.then if reply.succeeded else txn.otherwise, reply.results, strict=True):
+            if isinstance(op, Txn) and isinstance(result, TxnReply):
+                self._fold_branch(op, result, revision)
+            elif not isinstance(op, Txn) and op.key.startswith(self.prefix):
+                self._fold_op(op, result, revision)
+
+    def _fold_op(self, op: Op, result: Result, revision: int) -> None:
+        if isinstance(op, Put):
+            known = self._kvs.get(op.key)
+            create = known.create if known else revision
+            self.fold(KV(op.key, op.value, create, revision, 0, op.lease))
+        elif isinstance(op, Delete) and op.end is None:
+            self.fold_missing(op.key, revision)
+        elif isinstance(op, Range) and isinstance(result, RangeResult) and not (op.keys_only or op.count_only):
+            if op.end is None:
+                self.fold(result.kvs[0]) if result.kvs else self.fold_missing(op.key, revision)
+            elif op.key == self.prefix and op.end == prefix_end(self.prefix) and not op.limit:
+                self.fold_snapshot(result.kvs, revision)
+
+    def _read(self, key: str, unpack: Callable[[str, bytes], T]) -> T | None:
+        kv = self._kvs.get(key)
+        return None if kv is None else self._decode(kv, unpack)
+
+    def _decode(self, kv: KV, unpack: Callable[[str, bytes], T]) -> T:
+        """The value of `kv`, decoded once for each revision of it."""
+        known = self._decoded.get(kv.key)
+        if known is None or known[0] != kv.mod:
+            known = self._decoded[kv.key] = (kv.mod, unpack(kv.key, kv.value))
+        return known[1]  # type: ignore[return-value]  # one key has one kind of value
+
+
+class ControlView(View):
+    """What every member knows of its run. Reading a value that is malformed raises MalformedValueError, there and then."""
+
+    def __init__(self, keys: RunKeys) -> None:
+        super().__init__(keys.control)
+        self.keys = keys
+
+    @property
+    def state(self) -> JobState:
+        return self._read(self.keys.state, unpack_state) or _RUNNING
+
+    @property
+    def leader(self) -> Leader | None:
+        return self._read(self.keys.leader, Leader.unpack)
+
+    @property
+    def leader_create(self) -> int:
+        """The create revision of the leadership: a term's number."""
+        kv = self.get(self.keys.leader)
+        return kv.create if kv else 0
+
+    @property
+    def seal(self) -> tuple[Seal, int] | None:
+        """The announcement of the newest spec, and the revision of it."""
+        kv = self._kvs.get(self.keys.cluster)
+        return (self._decode(kv, Seal.unpack), kv.mod) if kv else None
+
+    @property
+    def gone(self) -> Gone:
+        return self._read(self.keys.gone, Gone.unpack) or _NOBODY_GONE
+
+    def barrier(self, name: str) -> Seen:
+        """Where the barrier stands, and the revision of exactly that."""
+        kv = self._kvs.get(self.keys.barrier(name))
+        return Seen(self._decode(kv, BarrierRecord.unpack), kv.mod) if kv else _UNUSED
+
+    def shared(self, name: str) -> Shared | None:
+        return self._read(self.keys.shared(name), Shared.unpack)
+
+
+class Roster(View):
+    """What the leader knows of the registrations. A key or value that is malformed counts as not registered."""
+
+    def __init__(self, keys: RunKeys) -> None:
+        super().__init__(keys.members)
+        self.malformed: dict[str, MalformedValueError] = {}
+        self._tasks: tuple[int, Mapping[Task, Registration]] = (-1, {})
+
+    @property
+    def registrations(self) -> Mapping[Task, Registration]:
+        """Who is registered now, the finished included."""
+        if self._tasks[0] != self.changes:
+            found: dict[Task, Registration] = {}
+            self.malformed = {}
+            for key in list(self._kvs):
+                try:
+                    registration = self._read(key, Registration.unpack)
+                    if registration is not None:
+                        found[parse_task(self.prefix, key)] = registration
+                except MalformedValueError as error:
+                    self.malformed[key] = error
+            self._tasks = (self.changes, found)
+        return self._tasks[1]

@@ -1,0 +1,209 @@
+"""Runner: one thread that drives the background flows of every session on a store.
+
+A flow is parked while it waits, and a parked flow costs no thread; so a process can simulate a thousand members. The
+requests that a flow makes do block the others meanwhile, each for a few seconds at the most.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from psbarrier.errors import ClosedError, PsBarrierError, SlotLostError
+from psbarrier.flows.effects import Await, Effect, Flow, Pause
+from psbarrier.store.base import Store
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+R = TypeVar("R")
+logger = logging.getLogger("psbarrier")
+
+CLOSING = 2.0
+"""Seconds that closing waits for a duty that is in the middle of a request."""
+
+
+class Driven(Protocol):
+    """What the runner needs of a session."""
+
+    condition: threading.Condition
+
+    def look(self, check: Callable[[], Any]) -> Any:
+        """What `check` finds, with the condition held; raises why the session is of no use any more."""
+
+    def alarm(self, until: float | None) -> float | None:
+        """When to look again although nothing has changed."""
+
+    def pause_end(self, pause: Pause) -> float:
+        """When a pause is over."""
+
+    def perform(self, effect: Effect) -> Any:
+        """Carry out an effect that needs no waiting for others, and answer it."""
+
+    def lose(self, error: PsBarrierError) -> None:
+        """The session is of no use any more."""
+
+
+
+class _Parked:
+    """A flow and what it waits for."""
+
+    def __init__(self, flow: Flow[None]) -> None:
+        self.flow = flow
+        self.check: Callable[[], Any] = lambda: True
+        self.until: float | None = None
+        self.started = False
+
+
+class Runner:
+    """Lock order: a session's condition may be held when the runner's is taken, never the other way round."""
+
+    _all: ClassVar[MutableMapping[Store, Runner]] = weakref.WeakKeyDictionary()
+    _all_lock = threading.Lock()
+
+    def __init__(self, store: Store) -> None:
+        self._clock = store.clock
+        self._condition = threading.Condition()
+        self._parked: dict[Driven, list[_Parked]] = {}
+        self._dirty: set[Driven] = set()
+        self._calls: list[Callable[[], None]] = []
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of(cls, store: Store) -> Runner:
+        """The runner of `store`."""
+        with cls._all_lock:
+            runner = cls._all.get(store)
+            if runner is None:
+                runner = cls._all[store] = cls(store)
+            return runner
+
+    def start(self, session: Driven, flow: Flow[None]) -> None:
+        """Drive `flow` until it ends, the session is forgotten, or it raises."""
+        with self._condition:
+            self._parked.setdefault(session, []).append(_Parked(flow))
+            self._dirty.add(session)
+            self._ensure_thread()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call `function` once on the runner's thread."""
+        with self._condition:
+            self._calls.append(function)
+            self._ensure_thread()
+
+    def wake(self, session: Driven) -> None:
+        """Something that the session's flows may wait for has changed."""
+        with self._condition:
+            if session in self._parked:
+                self._dirty.add(session)
+                self._condition.notify_all()
+
+    def forget(self, session: Driven) -> None:
+        """Drop the flows of a session. When that was the last one, the thread ends, and has ended on return."""
+        with self._condition:
+            self._parked.pop(session, None)
+            self._dirty.discard(session)
+            thread = self._thread if not self._parked else None
+            self._condition.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSING)
+
+    def _ensure_thread(self) -> None:
+        """The condition is held."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="psbarrier-duty", daemon=True)
+            self._thread.start()
+        self._condition.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                work = self._due()
+                while not (work or self._calls):
+                    if not self._parked:
+                        self._thread = None
+                        return
+                    self._clock.wait(self._condition, self._next_alarm())
+                    work = self._due()
+                calls, self._calls = self._calls, []
+            for call in calls:
+                call()
+            for session, parked in work:
+                self._advance(session, parked)
+
+    def _due(self) -> list[tuple[Driven, _Parked]]:
+        now = self._clock.now()
+        dirty, self._dirty = self._dirty, set()
+        return [
+            (session, parked)
+            for session, flows in self._parked.items()
+            for parked in flows
+            if session in dirty or (parked.until is not None and parked.until <= now)
+        ]
+
+    def _next_alarm(self) -> float | None:
+        alarms = [parked.until for flows in self._parked.values() for parked in flows if parked.until is not None]
+        return min(alarms, default=None)
+
+    def _advance(self, session: Driven, parked: _Parked) -> None:
+        """Run a flow until it waits again, or ends."""
+        try:
+            effect = self._resume(session, parked)
+            while effect is not None and not self._park(session, parked, effect):
+                effect = self._step(session, parked.flow, effect)
+        except StopIteration:
+            self._drop(session, parked)
+        except (SlotLostError, ClosedError) as error:
+            self._drop(session, parked)
+            if isinstance(error, SlotLostError):
+                session.lose(error)
+        except Exception as error:  # the other flows must go on, and somebody must hear of this one
+            self._drop(session, parked)
+            logger.exception("a background duty of psbarrier has ended with an error: %s", error)
+
+    def _resume(self, session: Driven, parked: _Parked) -> Effect | None:
+        """The next effect of a flow whose wait is over, or None."""
+        if not parked.started:
+            parked.started = True
+            return next(parked.flow)
+        try:
+            with session.condition:
+                value = session.look(parked.check)
+        except ClosedError:
+            raise
+        except PsBarrierError as error:
+            return parked.flow.throw(error)
+        if value is None and (parked.until is None or self._clock.now() < parked.until):
+            return None
+        return parked.flow.send(value)
+
+    def _step(self, session: Driven, flow: Flow[None], effect: Effect) -> Effect:
+        try:
+            answer = session.perform(effect)
+        except PsBarrierError as error:
+            return flow.throw(error)
+        return flow.send(answer)
+
+    def _park(self, session: Driven, parked: _Parked, effect: Effect) -> bool:
+        """Park the flow if it waits; it is looked at once more right away, for a change may just have been missed."""
+        if isinstance(effect, Await):
+            parked.check, parked.until = effect.check, session.alarm(effect.until)
+        elif isinstance(effect, Pause):
+            parked.check, parked.until = (lambda: None), session.pause_end(effect)
+        else:
+            return False
+        with self._condition:
+            if session in self._parked:
+                self._dirty.add(session)
+        return True
+
+    def _drop(self, session: Driven, parked: _Parked) -> None:
+        with self._condition:
+            flows = self._parked.get(session, [])
+            if parked in flows:
+                flows.remove(parked)
+            if not flows:
+                self._parked.pop(session, None)
