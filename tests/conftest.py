@@ -1,0 +1,75 @@
+"""One etcd for each test process, one of its own for tests that break it, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import eventually, processes
+from hypothesis import settings
+
+from psbarrier.embedded import EtcdServer
+
+# A shared machine may stop for a second anywhere, so how long one example took says nothing.
+settings.register_profile("psbarrier", deadline=None, print_blob=True)
+settings.load_profile("psbarrier")
+
+_MARK = "TEST_PROCESS_MARK"
+# Python itself and its libraries start these once, and end them with this process.
+_NOT_OURS = ("resource_tracker", "forkserver")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """When the tests of this process are over, no process that they started runs, and no folder of ours is left.
+
+    Whatever the tests start inherits an environment variable with a random value, so an orphan is found too.
+    """
+    tmp_path_factory.getbasetemp()  # pytest's own folder is chosen before we move the place for temporary files
+    folder, mark = Path(tempfile.mkdtemp(prefix="psb-")), uuid.uuid4().hex
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_MARK, mark)
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    gone = eventually(lambda: not _left_processes(mark), timeout=15)
+    folders = sorted(path.name for path in folder.glob("psbarrier-*"))
+    shutil.rmtree(folder, ignore_errors=True)
+    assert gone, f"These processes were left behind: {_left_processes(mark)}."
+    assert not folders, f"These folders were left behind: {folders}."
+
+
+def _left_processes(mark: str) -> dict[int, str]:
+    """Our children, zombies too, and, where /proc tells environments, all their descendants."""
+    me = os.getpid()
+    return {
+        pid: command
+        for pid, (parent, command) in processes().items()
+        if pid != me and (parent == me or _has_mark(pid, mark)) and not any(name in command for name in _NOT_OURS)
+    }
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    try:
+        return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def etcd(nothing_left_behind: None) -> Iterator[EtcdServer]:
+    """The etcd that all tests of this process share: use random job names, and leave it running."""
+    with EtcdServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_etcd() -> Iterator[EtcdServer]:
+    """An etcd for this test alone, to be killed, paused and restarted."""
+    with EtcdServer() as server:
+        yield server
