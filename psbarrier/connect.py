@@ -1,0 +1,116 @@
+"""connect(): from endpoints, arguments and variables to a store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psbarrier.arguments import seconds
+from psbarrier.errors import InvalidArgumentError
+from psbarrier.settings import required, setting
+
+if TYPE_CHECKING:
+    from psbarrier.store.etcd import EtcdStore
+    from psbarrier.store.tls import TLS
+
+PREFIX = "/psbarrier"
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix` itself if keys can be put below it: /part or /part/part, of letters, digits, '.', '_' and '-'."""
+    if re.fullmatch(r"(/[A-Za-z0-9._-]{1,63}){1,8}", prefix):
+        return prefix
+    raise InvalidArgumentError(
+        f"the prefix {prefix!r} is not usable: write it as /psbarrier or /team/psbarrier, of letters, digits, '.', '_' "
+        "and '-', without a slash at the end"
+    )
+
+
+def connect(
+    endpoints: str | Sequence[str] | Any | None = None,
+    *,
+    prefix: str | None = None,
+    tls: TLS | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    allow_plaintext_password: bool = False,
+    timeout: float = 5.0,
+) -> EtcdStore:
+    """A store on the etcd at `endpoints`, which has answered once.
+
+    `endpoints` is "host:port[,host:port…]", a sequence of such, or an existing `etcd3.Etcd3Client`. `timeout`, in
+    seconds, bounds this call and each single request. What is not given comes from PSBARRIER_ENDPOINTS, _PREFIX, _CA,
+    _CERT, _KEY, _USER and _PASSWORD_FILE.
+
+    Raises InvalidArgumentError for what can never work, StoreUnavailableError when no endpoint answers (with the last
+    reason for each), StoreRefusedError when etcd refuses the login.
+    """
+    store = open_store(
+        endpoints,
+        prefix=prefix,
+        tls=tls,
+        user=user,
+        password=password,
+        allow_plaintext_password=allow_plaintext_password,
+        timeout=timeout,
+    )
+    try:
+        store.probe(until=store.clock.now() + timeout)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def open_store(
+    endpoints: str | Sequence[str] | Any | None = None,
+    *,
+    prefix: str | None = None,
+    tls: TLS | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    allow_plaintext_password: bool = False,
+    timeout: float = 5.0,
+) -> EtcdStore:
+    """Like `connect`, without asking etcd anything yet."""
+    from psbarrier.store.etcd import EtcdStore  # gRPC takes long to import, and many who import psbarrier need none
+
+    seconds("timeout", timeout, least=0.001)
+    where = required("ENDPOINTS", endpoints, str)
+    below = check_prefix(setting("PREFIX", prefix, str, PREFIX) or PREFIX)
+    return EtcdStore(
+        where,
+        prefix=below,
+        tls=tls if tls is not None else _tls_from_environment(),
+        user=setting("USER", user, str),
+        password=password if password is not None else _password_from_environment(),
+        allow_plaintext_password=allow_plaintext_password,
+        timeout=timeout,
+    )
+
+
+def _tls_from_environment() -> TLS | None:
+    ca = setting("CA", None, str)
+    cert, key = setting("CERT", None, str), setting("KEY", None, str)
+    if ca is None and cert is None and key is None:
+        return None
+    from psbarrier.store.tls import TLS
+
+    return TLS(ca=ca, cert=cert, key=key)
+
+
+def _password_from_environment() -> Any:
+    """A callable, so that a password that was changed on disk is read again at the next login."""
+    path = setting("PASSWORD_FILE", None, Path)
+    if path is None:
+        return None
+
+    def read() -> str:
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise InvalidArgumentError(f"PSBARRIER_PASSWORD_FILE={str(path)!r} cannot be read: {error.strerror}") from error
+
+    return read

@@ -1,0 +1,327 @@
+"""Member: one process's place in a running job. Made by `join()`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from psbarrier.arguments import choice, deadline
+from psbarrier.barrier import Barrier
+from psbarrier.errors import (
+    BarrierMismatchError,
+    ClosedError,
+    InvalidArgumentError,
+    JobFailedError,
+    JobOverError,
+    PsBarrierError,
+    SlotLostError,
+    StoreUnavailableError,
+)
+from psbarrier.flows.ending import departing, failing, finishing, getting, sharing, watching_job
+from psbarrier.flows.gate import passing
+from psbarrier.flows.joining import Joined
+from psbarrier.notifier import Notifier
+from psbarrier.protocol.records import Departure
+from psbarrier.session import Session
+from psbarrier.spec import ClusterSpec, Task, check_name
+from psbarrier.state import JobState, MemberState
+
+if TYPE_CHECKING:
+    from psbarrier.store.base import Compare
+
+logger = logging.getLogger("psbarrier")
+
+LARGEST_SHARED = 4096
+"""Bytes, as JSON: a shared value goes to every member."""
+WAIT = 600.0
+"""Seconds: the default deadline of whatever waits for other processes."""
+
+
+class Member:
+    """One incarnation of a task, alive as long as it is open.
+
+    A context manager. Leaving it without an exception (or with SystemExit(0)) after `cluster()` has returned finishes
+    the task; with KeyboardInterrupt the task has *left* and may come back; with any other exception it has *crashed*.
+    In each case the others learn it at once. Safe to use from several threads.
+    """
+
+    def __init__(self, session: Session, joined: Joined, *, owns_store: bool, attached: bool = False) -> None:
+        self._session, self._view = session, joined.view
+        self._me, self._registration = joined.standing, joined.registration
+        self._owns_store, self._attached = owns_store, attached
+        self._now, self._wall = session.clock.now, session.clock.wall
+        self._notifier = Notifier(session)
+        self._barriers: dict[str, Barrier] = {}
+        self._epoch = -1
+        self._ended = False
+
+    # -- who am I
+
+    @property
+    def task(self) -> Task:
+        """The task that this process holds."""
+        return self._me.task
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return self._me.job
+
+    @property
+    def run(self) -> str:
+        """The run of the job."""
+        return self._me.run
+
+    @property
+    def address(self) -> str:
+        """The `host:port` that the others were told."""
+        return self._me.address
+
+    @property
+    def incarnation(self) -> str:
+        """A name that no other process, before or after, shares."""
+        return self._me.incarnation
+
+    @property
+    def token(self) -> int:
+        """The fencing token: it grows with every incarnation of any task of the run.
+
+        Whoever stores a checkpoint refuses a writer with a lower token than it has seen. That is what protects against
+        a process that was suspended and wakes up after its task was given to another.
+        """
+        return self._me.token
+
+    @property
+    def lease(self) -> int:
+        """The id of the lease that this task's registration is bound to."""
+        return self._me.lease
+
+    @property
+    def restarts(self) -> int:
+        """How often this task has crashed before, in this run."""
+        return self._me.restarts
+
+    @property
+    def state(self) -> MemberState:
+        """CONNECTED, SUSPENDED, LOST or CLOSED, computed when it is read."""
+        return self._session.state
+
+    def on_state(self, callback: Callable[[MemberState], None]) -> None:
+        """Call `callback` with each later state, on a thread of its own (one for all callbacks); it must not block."""
+        self._notifier.add(callback)
+
+    def guard(self) -> tuple[Compare, ...]:
+        """Compares to embed in one's own etcd transaction, so that it is refused once this task is lost.
+
+        Each has `key`, `target` ("create": the create revision) and `value`. Raises StoreUnavailableError while the
+        member is SUSPENDED, SlotLostError when it is LOST.
+        """
+        self._session.require_open()
+        if self.state is MemberState.SUSPENDED:
+            raise StoreUnavailableError(
+                f"{self.task} is suspended: etcd confirmed none of its keep-alives for a TTL, so it may not act as the "
+                "holder of its task until one is confirmed again"
+            )
+        return self._me.guard()
+
+    # -- who are the others, may I start
+
+    def cluster(self, timeout: float | None = WAIT) -> ClusterSpec:
+        """The gate: wait until every task is registered, and return the sealed spec, the same for all.
+
+        Called again, it returns the newest epoch. Raises GateTimeoutError after `timeout` seconds (None: no limit), with
+        who is missing and why; JobFailedError or JobOverError when the job is over; SlotLostError.
+        """
+        return self._pass(deadline(self._now, timeout), -1)
+
+    def changes(self, timeout: float | None = None) -> Iterator[ClusterSpec]:
+        """Each later epoch, as members are replaced, until the job succeeds; some may be skipped if they come fast.
+
+        Waits at most `timeout` seconds for each (None: no limit), then raises GateTimeoutError. Raises JobFailedError when
+        the job fails.
+        """
+        while True:
+            try:
+                yield self._pass(deadline(self._now, timeout), self._epoch)
+            except JobFailedError:
+                raise
+            except JobOverError:
+                return
+
+    def _pass(self, until: float | None, after: int) -> ClusterSpec:
+        found = self._session.run(passing(self._me, self._view, self._now, until, after=after))
+        if isinstance(found, JobState):
+            raise found.error(self.job)
+        self._epoch = found.epoch
+        return found
+
+    # -- meeting the others
+
+    def barrier(
+        self, name: str, roles: Iterable[str] | None = None, on_loss: Literal["wait", "break"] = "wait"
+    ) -> Barrier:
+        """The barrier `name`, whose parties are all tasks of `roles` (of all roles by default); one request.
+
+        With on_loss="wait", a party whose lease ran out is awaited until it is back, the job fails or the deadline
+        passes; with "break", it breaks the barrier at once. The same call again returns the same object.
+
+        Raises BarrierMismatchError when the name means other roles elsewhere, InvalidArgumentError when this task is
+        not among the parties.
+        """
+        replicas = self._me.config.replicas
+        check_name("barrier", name)
+        if isinstance(roles, str):
+            roles = (roles,)
+        wanted = tuple(sorted(set(roles))) if roles is not None else replicas.roles
+        for role in wanted:
+            replicas.require(Task(role, 0))
+        if self.task.role not in wanted:
+            raise InvalidArgumentError(f"{self.task} is no party of barrier {name!r}, whose roles are {', '.join(wanted)}")
+        choice("on_loss", on_loss, "wait", "break")
+        known = self._barriers.get(name)
+        if known is None:
+            known = Barrier(self._session, self._me, self._view, name, wanted, on_loss)
+            known.define()
+            known = self._barriers.setdefault(name, known)
+        if known.roles != wanted:
+            raise BarrierMismatchError(
+                f"barrier {name!r} of job {self.job!r} already means the roles {', '.join(known.roles)}, and here it is "
+                f"asked for with {', '.join(wanted)}: use another name for another set",
+                ours=wanted,
+                theirs=known.roles,
+            )
+        if known.on_loss != on_loss:
+            raise InvalidArgumentError(f"barrier {name!r} was made with on_loss={known.on_loss!r}: keep to one of the two")
+        return known
+
+    def share(self, key: str, value: Any) -> None:
+        """Tell all members a small value: whatever JSON can hold, at most 4 KiB of it. The last one to share wins."""
+        check_name("shared value", key)
+        try:
+            size = len(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"the shared value {key!r} cannot be written as JSON: {error}") from error
+        if size > LARGEST_SHARED:
+            raise InvalidArgumentError(
+                f"the shared value {key!r} is {size} bytes long, and {LARGEST_SHARED} are allowed, for every member gets "
+                "it: share a path or an address instead"
+            )
+        self._session.run(sharing(self._me, self._view, key, value, uuid.uuid4().hex, self._now, self._soon()))
+
+    def get(self, key: str, timeout: float | None = WAIT) -> Any:
+        """What is shared as `key`, as soon as it is; ShareTimeoutError after `timeout` seconds (None: no limit)."""
+        check_name("shared value", key)
+        until = deadline(self._now, timeout)
+        return self._session.run(getting(self._me, self._view, key, self._now, until)).value
+
+    # -- are we done
+
+    @property
+    def job_state(self) -> JobState:
+        """How the job stands, as far as this process has heard."""
+        return self._view.state
+
+    def wait_job(self, timeout: float | None = WAIT) -> JobState:
+        """Wait until the job is over, and return how it ended; JobTimeoutError after `timeout` seconds (None: no limit)."""
+        return self._session.run(watching_job(self._me, self._view, self._now, deadline(self._now, timeout)))
+
+    def finish(self) -> None:
+        """This task is done. The job succeeds when every task has finished that the policy waits for.
+
+        Does nothing when the task has finished already or the job has succeeded; raises JobFailedError when the job has
+        failed, StoreUnavailableError when etcd is out of reach for 60 s.
+        """
+        if self._ended or self._view.state.phase == "succeeded":
+            return
+        if self._view.state.over:
+            raise self._view.state.error(self.job)
+        self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._now() + 60.0))
+        self._ended = True
+
+    def fail(self, reason: str, exit_code: int = 1) -> JobState:
+        """End the job as failed, for everybody; returns how it ended, which another may have decided before."""
+        state = JobState("failed", str(self.task), _one_line(reason), exit_code, self._wall())
+        ended = self._session.run(failing(self._me, state, self._now, self._soon()))
+        self._ended = True
+        return ended
+
+    def crash(self, reason: str, exit_code: int = 1) -> None:
+        """Report that this task has crashed: it uses up one of the policy's restarts, or fails the job, and is free for
+        its next incarnation at once. The member is of no use afterwards."""
+        self._depart("crashed", reason, exit_code)
+
+    def leave(self, reason: str = "asked to leave") -> None:
+        """Report that this task goes away without being done, and may come back: a preemption, a drain."""
+        self._depart("left", reason, 0)
+
+    def _depart(self, kind: Literal["crashed", "left"], reason: str, exit_code: int) -> None:
+        if self._ended or self._view.state.over:
+            return
+        departure = Departure(self.incarnation, kind, _one_line(reason), exit_code, self._wall())
+        self._session.run(departing(self._me, departure, self._now, self._soon()))
+        self._ended = True
+
+    # -- leaving
+
+    def close(self) -> None:
+        """Give the task up: stop everything and revoke the lease, so that the others need not wait for it to run out.
+
+        Takes 2 s at most when etcd is out of reach. Idempotent; threads that wait get ClosedError.
+        """
+        self._close(revoke=not self._attached)
+
+    def abandon(self) -> None:
+        """Just stop: the lease is left to run out, and the task counts as lost then."""
+        self._close(revoke=False)
+
+    def _close(self, *, revoke: bool) -> None:
+        self._session.close(revoke=revoke)
+        self._notifier.join(2.0)
+        if self._owns_store:
+            self._session.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+                if self._epoch >= 0:
+                    self.finish()
+            else:
+                with contextlib.suppress(SlotLostError, ClosedError):
+                    self._report(error)
+        finally:
+            self.close()
+
+    def _report(self, error: BaseException) -> None:
+        """Tell the others why the block was left; what goes wrong with that must not hide the error itself."""
+        try:
+            if isinstance(error, KeyboardInterrupt):
+                self.leave("interrupted")
+            elif isinstance(error, SystemExit):
+                code = error.code if isinstance(error.code, int) else 1
+                self.crash(f"it exited with code {error.code!r}", code)
+            elif not isinstance(error, SlotLostError | JobOverError):
+                self.crash(f"{type(error).__name__}: {error}")
+        except PsBarrierError as trouble:
+            logger.warning("why %s ends could not be reported: %s", self.task, trouble)
+
+    def _soon(self) -> float:
+        return self._now() + 2 * self._session.store.request_timeout
+
+    def __repr__(self) -> str:
+        return f"<Member {self.task} of job {self.job!r} run {self.run!r}: {self.state.value}, token {self.token}>"
+
+
+def _one_line(reason: str, limit: int = 500) -> str:
+    """`reason` as one line of at most `limit` characters: it goes to every member."""
+    line = " ".join(reason.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
