@@ -226,8 +226,12 @@ class Member:
         """How the job stands, as far as this process has heard."""
         return self._view.state
 
-    def wait_job(self, timeout: float | None = WAIT) -> JobState:
-        """Wait until the job is over, and return how it ended; JobTimeoutError after `timeout` seconds (None: no limit)."""
+    def wait_job(self, timeout: float | None = None) -> JobState:
+        """Wait until the job is over, and return how it ended; JobTimeoutError after `timeout` seconds.
+
+        By default there is no limit, for a training has none either: a task that is lost ends the job, and this wait,
+        after its grace. Raises SlotLostError when this process has lost its own task.
+        """
         return self._session.run(watching_job(self._me, self._view, self._now, deadline(self._now, timeout)))
 
     def finish(self) -> None:

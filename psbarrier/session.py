@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from attrs import evolve
+
 from psbarrier.errors import (
     ClosedError,
     PsBarrierError,
@@ -39,6 +41,7 @@ from psbarrier.flows.effects import (
     Unfollow,
     confirm,
 )
+from psbarrier.flows.patience import Patience
 from psbarrier.protocol.lease import LeaseClock
 from psbarrier.protocol.standing import Standing
 from psbarrier.protocol.views import View
@@ -106,13 +109,17 @@ class Session:
             if self._error is not None:
                 return
             self._error = error
-            keepings = self._take_keepings()
+            keepings, lease = self._take_keepings(), self._member_lease
             self._notify()
-        for keeping in keepings:
-            keeping.stop()
-        lease = self._member_lease
-        if lease:
-            self._runner.call(lambda: self._revoke(lease, self.clock.now() + CLOSING))
+
+        def let_go() -> None:
+            for keeping in keepings:
+                keeping.stop()
+            if lease:
+                self._revoke(lease, self.clock.now() + CLOSING)
+
+        # Not here: whoever finds out may hold our lock, or be a thread of the store.
+        self._runner.call(let_go)
 
     def require_open(self) -> None:
         """Raises why this session is of no use any more, if it is."""
@@ -216,7 +223,7 @@ class Session:
             case Silence():
                 self._stop_keeping(self._member_lease)
             case Tell():
-                self.on_progress(effect.progress)
+                self._tell(effect.progress)
             case Trouble():
                 logger.warning(effect.message)
         return None
@@ -231,9 +238,33 @@ class Session:
             self._notify()
         return reply
 
+    def _insist(self, verb: Callable[[float], R], until: float) -> R:
+        """Try a verb that does no harm when it is repeated until `until`, and say every now and then what is wrong."""
+        patience = Patience(self.clock.now, until)
+        while True:
+            try:
+                return verb(patience.next())
+            except StoreUnavailableError as error:
+                if patience.over():
+                    raise StoreUnavailableError(
+                        f"etcd could not be reached for {patience.waited():.1f} s: {error}",
+                        reasons=error.reasons,
+                        applied=error.applied,
+                    ) from error
+                if patience.due():
+                    endpoints = dict(error.reasons)
+                    self._tell(Progress("waiting for etcd", 0, 1, endpoints, patience.waited(), patience.left()))
+
+    def _tell(self, progress: Progress) -> None:
+        """A wait for others may be a wait for etcd in truth; then say that first."""
+        if self.standing is not None and not self.certain():
+            silent = self.clock.now() - self.certain_until + self.standing.ttl
+            progress = evolve(progress, what=f"{progress.what} (etcd has been silent for {silent:.0f} s)")
+        self.on_progress(progress)
+
     def _grant(self, effect: Grant) -> int:
         sent = self.clock.now()
-        lease = self.store.grant(effect.ttl, until=effect.until)
+        lease = self._insist(lambda until: self.store.grant(effect.ttl, until=until), effect.until)
         if effect.member:
             with self.condition:
                 self._lease_clock = LeaseClock(effect.ttl, sent)
@@ -307,7 +338,10 @@ class Session:
                 # Before the watch is open, so that no reply in between is missed either.
                 self._watches[effect.view] = _NOT_YET
             try:
-                watch = self.store.watch(effect.view.prefix, _ViewSink(self, effect.view), until=effect.until)
+                sink = _ViewSink(self, effect.view)
+                watch = self._insist(
+                    lambda until: self.store.watch(effect.view.prefix, sink, until=until), effect.until
+                )
             except PsBarrierError:
                 self._watches.pop(effect.view, None)
                 raise
@@ -445,5 +479,9 @@ class _ChangeSink:
 
 
 def log_progress(progress: Progress) -> None:
-    """One line for each report: INFO at first, WARNING (which is visible without any set-up) from 30 s on."""
-    logger.log(logging.WARNING if progress.waited >= WARN_AFTER else logging.INFO, "%s", progress)
+    """One line for each report: INFO at first, WARNING (which is visible without any set-up) from 30 s on.
+
+    A wait that is meant to be long, such as that of a parameter server for the end of its job, stays at INFO.
+    """
+    late = progress.waited >= WARN_AFTER and not progress.expected
+    logger.log(logging.WARNING if late else logging.INFO, "%s", progress)

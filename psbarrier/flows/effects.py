@@ -127,7 +127,7 @@ class Tell:
 class Progress:
     """A wait that takes long: `there` of `of` are there, `missing` maps the others (the first few) to why they are not.
 
-    `waited` and `left` are seconds; `left` is None for a wait without a deadline.
+    `waited` and `left` are seconds; `left` is None for a wait without a deadline. `expected`: nothing is wrong with it.
     """
 
     what: str
@@ -136,6 +136,7 @@ class Progress:
     missing: dict[str, str]
     waited: float
     left: float | None
+    expected: bool = False
 
     def __str__(self) -> str:
         left = "without a deadline" if self.left is None else f"for at most {self.left:.0f} s more"

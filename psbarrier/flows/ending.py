@@ -22,6 +22,8 @@ from psbarrier.protocol.transactions import depart, fail_own, finish, share
 from psbarrier.protocol.views import ControlView
 from psbarrier.state import JobState
 
+LONG = 600.0
+
 
 def finishing(
     me: Standing, registration: Registration, clock: Callable[[], float], wall: Callable[[], float], until: float
@@ -99,7 +101,8 @@ def watching_job(
     me: Standing, view: ControlView, clock: Callable[[], float], until: float | None
 ) -> Flow[JobState]:
     """How the job ended, once it has; raises JobTimeoutError at `until` with who has not finished."""
-    patience = Patience(clock, until)
+    # A parameter server spends the whole training here, so it says so once in ten minutes, and not as a warning.
+    patience = Patience(clock, until, first=LONG, every=LONG)
     while True:
         state: JobState | None = yield Await(lambda: view.state if view.state.over else None, patience.next())
         if state is not None:
@@ -114,7 +117,7 @@ def watching_job(
         if patience.due():
             of = len(me.config.replicas.tasks(me.config.policy.deciding_roles(me.config.replicas)))
             what = f"{me.task} waits for the end of job {me.job!r}"
-            yield Tell(Progress(what, of - len(missing), of, missing, patience.waited(), patience.left()))
+            yield Tell(Progress(what, of - len(missing), of, missing, patience.waited(), patience.left(), expected=True))
 
 
 def unfinished(me: Standing, view: ControlView) -> dict[str, str]:

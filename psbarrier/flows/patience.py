@@ -9,18 +9,20 @@ EVERY = 10.0
 
 
 class Patience:
-    """The schedule of one wait: a first word after 5 s, another every 10 s, the last no later than the deadline."""
+    """The schedule of one wait: a first word after 5 s, another every 10 s, by default."""
 
-    def __init__(self, clock: Callable[[], float], until: float | None) -> None:
-        self._clock, self._until = clock, until
+    def __init__(
+        self, clock: Callable[[], float], until: float | None, *, first: float = FIRST, every: float = EVERY
+    ) -> None:
+        self._clock, self._until, self._every = clock, until, every
         self._began = clock()
-        self._report = self._began + FIRST
+        self._report = self._began + first
 
     def due(self) -> bool:
         """Whether it is time to say something; if so, the next time is set."""
         if self._clock() < self._report:
             return False
-        self._report = max(self._report + EVERY, self._clock())
+        self._report = max(self._report + self._every, self._clock())
         return True
 
     def next(self) -> float:
