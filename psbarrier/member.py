@@ -57,7 +57,7 @@ class Member:
         self._now, self._wall = session.clock.now, session.clock.wall
         self._notifier = Notifier(session)
         self._barriers: dict[str, Barrier] = {}
-        self._epoch = -1
+        self._cluster: ClusterSpec | None = None
         self._ended = False
 
     # -- who am I
@@ -137,7 +137,7 @@ class Member:
         Called again, it returns the newest epoch. Raises GateTimeoutError after `timeout` seconds (None: no limit), with
         who is missing and why; JobFailedError or JobOverError when the job is over; SlotLostError.
         """
-        return self._pass(deadline(self._now, timeout), -1)
+        return self._pass(deadline(self._now, timeout), later=False)
 
     def changes(self, timeout: float | None = None) -> Iterator[ClusterSpec]:
         """Each later epoch, as members are replaced, until the job succeeds; some may be skipped if they come fast.
@@ -147,17 +147,18 @@ class Member:
         """
         while True:
             try:
-                yield self._pass(deadline(self._now, timeout), self._epoch)
+                yield self._pass(deadline(self._now, timeout), later=True)
             except JobFailedError:
                 raise
             except JobOverError:
                 return
 
-    def _pass(self, until: float | None, after: int) -> ClusterSpec:
-        found = self._session.run(passing(self._me, self._view, self._now, until, after=after))
+    def _pass(self, until: float | None, *, later: bool) -> ClusterSpec:
+        flow = passing(self._me, self._view, self._now, until, known=self._cluster, later=later)
+        found = self._session.run(flow)
         if isinstance(found, JobState):
             raise found.error(self.job)
-        self._epoch = found.epoch
+        self._cluster = found
         return found
 
     # -- meeting the others
@@ -297,7 +298,7 @@ class Member:
     ) -> None:
         try:
             if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-                if self._epoch >= 0:
+                if self._cluster is not None:
                     self.finish()
             else:
                 with contextlib.suppress(SlotLostError, ClosedError):

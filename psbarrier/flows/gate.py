@@ -21,21 +21,29 @@ GRACE = 0.8
 
 
 def passing(
-    me: Standing, view: ControlView, clock: Callable[[], float], until: float | None, *, after: int = -1
+    me: Standing,
+    view: ControlView,
+    clock: Callable[[], float],
+    until: float | None,
+    *,
+    known: ClusterSpec | None = None,
+    later: bool = False,
 ) -> Flow[ClusterSpec | JobState]:
-    """The newest sealed spec that names this incarnation and whose epoch is above `after`; or the job's end.
+    """The newest sealed spec that names this incarnation; or the job's end.
 
-    Raises GateTimeoutError at `until`, with who is missing and why.
+    `known` is what was returned last: it is returned again, without a request, as long as it is the newest, unless a
+    `later` one is asked for. Raises GateTimeoutError at `until`, with who is missing and why.
     """
     patience = Patience(clock, until)
+    after = known.epoch if known is not None and later else -1
     useless = 0  # the revision of a seal that turned out not to be meant for us
 
     def look() -> tuple[Seal, int] | JobState | None:
-        if view.state.over:
-            return view.state
+        state, seal = view.state, view.seal
         # A spec sealed before we registered cannot name us, so it is not even read.
-        known = view.seal
-        return known if known is not None and known[1] > max(me.token, useless) and known[0].epoch > after else None
+        if seal is not None and seal[1] > max(me.token, useless) and seal[0].epoch > after and state.phase != "failed":
+            return seal  # even if the others were so fast that the job has succeeded since
+        return state if state.over else None
 
     while True:
         found: tuple[Seal, int] | JobState | None = yield Await(look, patience.next())
@@ -43,6 +51,8 @@ def passing(
             return found
         if found is not None:
             seal, mod = found
+            if known is not None and seal.epoch == known.epoch:
+                return known
             spec = yield from _body(me, seal, clock, patience)
             if spec is not None and any(m.task == me.task and m.incarnation == me.incarnation for m in spec.members):
                 return spec
