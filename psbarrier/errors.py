@@ -84,6 +84,16 @@ class StoreUnavailableError(StoreError, ConnectionError):
     reasons: Mapping[str, str] = {}
     applied: bool | None = None
 
+    @classmethod
+    def after(cls, seconds: float, what: str, reasons: Mapping[str, str], *, applied: bool | None) -> StoreUnavailableError:
+        """The error that says `what` etcd did for so many seconds, and what went wrong at each endpoint."""
+        places = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in reasons.items())
+        return cls(
+            f"etcd {what} within {seconds:.1f} s: {places}; check that it runs and can be reached from here.",
+            reasons=dict(reasons),
+            applied=applied,
+        )
+
 
 class StoreRefusedError(StoreError, PermissionError):
     """etcd answered and refuses: missing rights, failed login, no space left, request too large."""

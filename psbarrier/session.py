@@ -41,6 +41,7 @@ from psbarrier.flows.effects import (
     Unfollow,
     confirm,
 )
+from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
 from psbarrier.protocol.lease import LeaseClock
 from psbarrier.protocol.standing import Standing
@@ -72,6 +73,7 @@ class Session:
         self._changes: dict[str, _ChangeSink] = {}
         self._leases: dict[int, Keeping] = {}
         self._member_lease = 0
+        self._dead_lease = 0
         self._run_keeping: Keeping | None = None
         self._lease_clock: LeaseClock | None = None
         self._error: PsBarrierError | None = None
@@ -81,11 +83,12 @@ class Session:
     @property
     def state(self) -> MemberState:
         """Computed when it is read, so that it is right even if every thread of ours has been starved."""
-        if isinstance(self._error, ClosedError):
-            return MemberState.CLOSED
-        if self._error is not None:
-            return MemberState.LOST
-        return MemberState.CONNECTED if self.certain() else MemberState.SUSPENDED
+        with self.condition:
+            self._judge_strictly()
+            error, certain = self._error, self.certain()
+        if error is not None:
+            return MemberState.CLOSED if isinstance(error, ClosedError) else MemberState.LOST
+        return MemberState.CONNECTED if certain else MemberState.SUSPENDED
 
     def certain(self) -> bool:
         """Whether the lease surely lives now."""
@@ -126,9 +129,14 @@ class Session:
         with self.condition:
             self._raise_error()
 
-    def _raise_error(self) -> None:
+    def _judge_strictly(self) -> None:
+        """A strict session is lost as soon as it cannot be sure of its lease. The condition is held."""
         if self._error is None and self.strict and self.standing is not None and not self.certain():
             self.lose(self._timed_out())
+
+    def _raise_error(self) -> None:
+        """The condition is held."""
+        self._judge_strictly()
         if self._error is not None:
             raise self._error
 
@@ -211,15 +219,15 @@ class Session:
                 return self._grant(effect)
             case Revoke():
                 self._stop_keeping(effect.lease)
-                self._revoke(effect.lease, max(effect.until, self.clock.now() + 1.0))
+                if effect.lease == self._member_lease:
+                    self._member_lease = 0  # so that closing does not try it a second time
+                self._revoke(effect.lease, max(effect.until, self.clock.now() + GRACE))
             case Keep():
                 self._keep_run(effect)
             case Follow():
                 self._follow(effect)
             case Unfollow():
-                watch = self._watches.pop(effect.view, None)
-                if watch is not None:
-                    watch.stop()
+                self._unfollow(effect.view)
             case Silence():
                 self._stop_keeping(self._member_lease)
             case Tell():
@@ -246,10 +254,9 @@ class Session:
                 return verb(patience.next())
             except StoreUnavailableError as error:
                 if patience.over():
-                    raise StoreUnavailableError(
-                        f"etcd could not be reached for {patience.waited():.1f} s: {error}",
-                        reasons=error.reasons,
-                        applied=error.applied,
+                    waited = patience.waited()
+                    raise StoreUnavailableError.after(
+                        waited, "did not answer", error.reasons, applied=error.applied
                     ) from error
                 if patience.due():
                     endpoints = dict(error.reasons)
@@ -303,8 +310,17 @@ class Session:
                 if not certain:
                     self._notify()
                 return
-            standing = self.standing
+            self._dead_lease, standing = lease, self.standing
         if standing is not None:
+            self.start(self._diagnose(standing))
+
+    def enter(self, standing: Standing) -> None:
+        """The task is held from now on. Its lease may have died between our registration and this."""
+        self.end_changes()
+        with self.condition:
+            self.standing = standing
+            dead = self._dead_lease == standing.lease
+        if dead:
             self.start(self._diagnose(standing))
 
     def _diagnose(self, standing: Standing) -> Flow[None]:
@@ -321,11 +337,14 @@ class Session:
         )
 
     def _keep_run(self, effect: Keep) -> None:
-        old, self._run_keeping = self._run_keeping, None
-        if old is not None:
-            old.stop()
+        keeping = None
         if effect.lease:
-            self._run_keeping = self.store.keep(effect.lease, interval=effect.interval, on_beat=self._run_beaten)
+            keeping = self.store.keep(effect.lease, interval=effect.interval, on_beat=self._run_beaten)
+        with self.condition:
+            if self._error is None:
+                self._run_keeping, keeping = keeping, self._run_keeping
+        if keeping is not None:  # the one before, or, if we were closed meanwhile, the one that comes too late
+            keeping.stop()
 
     def _run_beaten(self, _sent: float, ttl: int) -> None:
         standing = self.standing
@@ -333,19 +352,31 @@ class Session:
             self.start(confirm(standing, self.clock.now, self.clock.now() + self.store.request_timeout))
 
     def _follow(self, effect: Follow) -> None:
-        if effect.view not in self._watches:
-            with self.condition:
-                # Before the watch is open, so that no reply in between is missed either.
-                self._watches[effect.view] = _NOT_YET
+        with self.condition:
+            known = effect.view in self._watches
+            # Before the watch is open, so that no reply in between is missed either.
+            self._watches.setdefault(effect.view, _NOT_YET)
+        if not known:
             try:
                 sink = _ViewSink(self, effect.view)
                 watch = self._insist(
                     lambda until: self.store.watch(effect.view.prefix, sink, until=until), effect.until
                 )
             except PsBarrierError:
-                self._watches.pop(effect.view, None)
+                self._unfollow(effect.view)
                 raise
-            self._watches[effect.view] = watch
+            with self.condition:
+                wanted = effect.view in self._watches
+                if wanted:
+                    self._watches[effect.view] = watch
+            if not wanted:  # closed meanwhile
+                watch.stop()
+
+    def _unfollow(self, view: View) -> None:
+        with self.condition:
+            watch = self._watches.pop(view, None)
+        if watch is not None:
+            watch.stop()
 
     def _revoke(self, lease: int, until: float) -> None:
         try:
@@ -389,9 +420,8 @@ class Session:
         self.end_changes()
         for keeping in keepings:
             keeping.stop()
-        for watch in list(self._watches.values()):
-            watch.stop()
-        self._watches.clear()
+        for view in list(self._watches):
+            self._unfollow(view)
         if revoke and alive and lease:
             self._revoke(lease, self.clock.now() + CLOSING)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -64,6 +64,8 @@ class Calls:
             failure = explain(error, budget)
             if not sent:
                 failure = failure.unsent()
+        except LinkError as error:
+            failure = Failure(Kind.UNSENT, error.reason, cause=error)
         except ValueError as error:  # gRPC's way of saying that the channel was closed meanwhile
             self._channels.check_usable()
             failure = Failure(Kind.UNSENT, "connection closed", cause=error)
@@ -86,7 +88,7 @@ class Calls:
 
     def _condemns(self, failure: Failure, budget: float) -> bool:
         """Whether others should leave this endpoint too. A call with little time of its own proves nothing."""
-        if not failure.retryable or failure.kind is Kind.BUSY:
+        if not failure.retryable or failure.kind is Kind.BUSY or isinstance(failure.cause, LinkError):
             return False
         if failure.timed_out and budget < self._timeout:
             return False
@@ -134,14 +136,7 @@ class _Ordeal:
         return self._unavailable("did not answer")
 
     def _unavailable(self, what: str) -> StoreUnavailableError:
-        return unavailable(what, self._reasons, self._clock.now() - self._started, applied=self._ambiguous)
+        seconds = self._clock.now() - self._started
+        applied = None if self._ambiguous else False
+        return StoreUnavailableError.after(seconds, what, self._reasons, applied=applied)
 
-
-def unavailable(what: str, reasons: Mapping[str, str], seconds: float, *, applied: bool) -> StoreUnavailableError:
-    """The error that names each endpoint and what went wrong there; `applied` says that something may have been."""
-    places = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in reasons.items())
-    return StoreUnavailableError(
-        f"etcd {what} within {seconds:.1f} s: {places}; check that it runs and can be reached from here.",
-        reasons=dict(reasons),
-        applied=None if applied else False,
-    )

@@ -32,7 +32,7 @@ _PING_ANSWER_MS = 5_000
 
 
 class LinkError(Exception):
-    """No channel could be made: `endpoint`, `reason`."""
+    """Something on our side keeps us from talking to `endpoint`: `reason`."""
 
     def __init__(self, endpoint: str, reason: str) -> None:
         super().__init__(f"{endpoint}: {reason}")

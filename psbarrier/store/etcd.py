@@ -25,8 +25,9 @@ from psbarrier.store.endpoints import Endpoints, parse_endpoints
 from psbarrier.store.failures import Kind
 from psbarrier.store.keepalive import KeepAlives, LeaseKeeping
 from psbarrier.store.login import Login
+from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.tls import TLS
-from psbarrier.store.watching import PrefixWatch, Watching
+from psbarrier.store.watching import Watching
 
 # close() gives its threads so many seconds to end.
 _CLOSING = 2.0
@@ -109,7 +110,7 @@ class EtcdStore:
         """The addresses of etcd, as "host:port"."""
         return self._channels.addresses
 
-    def probe(self, *, until: float) -> None:
+    def probe(self, until: float) -> None:
         """Return once an etcd has answered, with its consent or with "permission denied".
 
         Raises StoreUnavailableError when none did, and StoreRefusedError for a failed login.
@@ -145,6 +146,7 @@ class EtcdStore:
 
     def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
         """Keep `lease` alive; see psbarrier.store.base.Store."""
+        self._channels.check_usable()
         return self._keep_alives.keep(lease, interval, on_beat)
 
     def watch(self, prefix: str, sink: Sink, *, until: float) -> PrefixWatch:
@@ -154,6 +156,7 @@ class EtcdStore:
         lower than what it saw before. That is noticed by the cluster's id or by a revision that went backwards; an
         etcd with the same id that has meanwhile overtaken the last revision cannot be told apart.
         """
+        self._channels.check_usable()
         return self._watching.open(prefix, sink, until)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import grpc
 from attrs import frozen
 
-from psbarrier.store.channels import Link
+from psbarrier.store.channels import Link, LinkError
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -48,14 +48,22 @@ class Login:
         return self.user is not None
 
     def show(self, link: Link, timeout: float) -> Pass:
-        """The pass for a call on `link`. Raises grpc.RpcError when the login, of at most `timeout` seconds, fails."""
+        """The pass for a call on `link`, after a login of at most `timeout` seconds where one is needed.
+
+        Raises grpc.RpcError when etcd does not let us in, and LinkError when the password cannot be had, or another
+        thread's login takes too long.
+        """
         shown = self._pass
         if shown is not None:
             return shown
-        with self._lock:
+        if not self._lock.acquire(timeout=timeout):
+            raise LinkError(link.endpoint, "a login of another thread is not answered")
+        try:
             if self._pass is None:
                 self._pass = self._log_in(link, timeout)
             return self._pass
+        finally:
+            self._lock.release()
 
     def expire(self, shown: Pass) -> None:
         """etcd did not accept `shown`; another thread may have renewed it already."""
@@ -65,8 +73,8 @@ class Login:
                     self._pass = None
 
     def _log_in(self, link: Link, timeout: float) -> Pass:
-        assert self.user is not None and self._password is not None
-        password = self._password if isinstance(self._password, str) else self._password()
+        assert self.user is not None
+        password = self._current_password(link)
         try:
             return _with_token(link.authenticate(self.user, password, timeout), link)
         except grpc.RpcError as error:
@@ -74,6 +82,15 @@ class Login:
             if "authentication is not enabled" in details:
                 return Pass(link=link)  # as with etcd's own client: credentials ahead of time are no mistake
             raise
+
+    def _current_password(self, link: Link) -> str:
+        assert self._password is not None
+        if isinstance(self._password, str):
+            return self._password
+        try:
+            return self._password()
+        except OSError as error:  # typically a mounted secret that is being replaced; it may be back for the next try
+            raise LinkError(link.endpoint, f"cannot read the password: {error.strerror}") from error
 
     def __repr__(self) -> str:
         return f"<Login {self.user or 'nobody'}>"

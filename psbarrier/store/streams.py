@@ -122,7 +122,6 @@ class Stream(ABC):
         """Let there be a reader; called with the lock held."""
         if self._closed:
             raise ClosedError("This EtcdStore is closed; open a new one.")
-        self._channels.check_usable()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"psbarrier-{self._name}", daemon=True)
             self._thread.start()
@@ -157,8 +156,9 @@ class Stream(ABC):
                 return
             if self._clock.now() - started > _PROVEN:
                 self._backoff.reset()
+            level = logging.DEBUG if self._reasons else logging.INFO  # one line for each outage, not for each attempt
+            _log.log(level, "The %s to etcd at %s ended: %s. It is opened again.", self._name, endpoint, failure.reason)
             self._reasons[endpoint] = failure.reason
-            _log.info("The %s to etcd at %s ended (%s) and is opened again.", self._name, endpoint, failure.reason)
             self._channels.pause(self._backoff.next(), float("inf"))
 
     def _await_work(self) -> bool:
@@ -192,7 +192,7 @@ class Stream(ABC):
             opened = OpenStream(link, self._login.show(link, self._timeout))
             self._read(opened)
             return Failure(Kind.BROKEN, "etcd ended the stream")
-        except ReopenError as error:
+        except (ReopenError, LinkError) as error:
             return Failure(Kind.BUSY, error.reason, cause=error)
         except grpc.RpcError as error:
             return self._explain(error, opened)

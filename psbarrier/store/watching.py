@@ -16,7 +16,6 @@ A peer that vanished silently is noticed by gRPC's pings (within 15 s), a watch 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -24,52 +23,12 @@ from typing import Any
 from psbarrier.errors import ClosedError, PsBarrierError, StoreError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store import wire
 from psbarrier.store.base import KV, Event, Sink, TxnReply
-from psbarrier.store.calls import unavailable
 from psbarrier.store.channels import Link
 from psbarrier.store.failures import Failure, Kind, explain_text
+from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.streams import OpenStream, ReopenError, Stream
 
 _log = logging.getLogger("psbarrier")
-
-
-class PrefixWatch:
-    """One open watch (psbarrier.store.base.Watch)."""
-
-    def __init__(self, watching: Watching, prefix: str, sink: Sink) -> None:
-        self.prefix = prefix
-        self.sink = sink
-        self.revision = 0
-        self.seen = 0  # the last revision that the sink knows all about
-        self.cluster = 0
-        self.confirmed = False
-        self.gap = False
-        self.error: PsBarrierError | None = None
-        self.stopped = False
-        self.calling = threading.RLock()  # held during each call of the sink, so that stop() can wait for its end
-        self._watching = watching
-
-    def stop(self) -> None:
-        """No call to the sink begins after this returns, except from the thread that it is called on. Idempotent.
-
-        Waits for a call that is under way on another thread: do not hold a lock that the sink needs.
-        """
-        with self.calling:
-            self.stopped = True
-        self._watching.drop(self)
-
-    def deliver(self, call: Callable[[], None]) -> Exception | None:
-        """Make one call of the sink unless the watch is stopped; what it raised."""
-        with self.calling:
-            if not self.stopped:
-                try:
-                    call()
-                except Exception as error:  # noqa: BLE001 (handed back: to be logged, and told to the sink)
-                    return error
-        return None
-
-    def __repr__(self) -> str:
-        state = "stopped" if self.stopped else f"at {self.seen}" if self.confirmed else "not confirmed"
-        return f"<PrefixWatch {self.prefix!r} {state}>"
 
 
 class Watching(Stream):
@@ -88,7 +47,7 @@ class Watching(Stream):
 
     def open(self, prefix: str, sink: Sink, until: float) -> PrefixWatch:
         """A new watch, once etcd has confirmed it."""
-        watch = PrefixWatch(self, prefix, sink)
+        watch = PrefixWatch(prefix, sink, self.drop)
         started = self._clock.now()
         with self._condition:
             self._watches[watch] = None
@@ -110,7 +69,7 @@ class Watching(Stream):
             return ClosedError("This EtcdStore was closed while a watch was being opened.")
         seconds = self._clock.now() - started
         reasons = dict(self._reasons) or {self._channels.endpoint: f"no answer in {seconds:.1f} s"}
-        return unavailable("did not confirm a watch", reasons, seconds, applied=False)
+        return StoreUnavailableError.after(seconds, "did not confirm a watch", reasons, applied=False)
 
     def drop(self, watch: PrefixWatch) -> None:
         """Nobody wants it any more."""

@@ -77,7 +77,7 @@ def test_a_password_over_plain_text_must_be_allowed() -> None:
 
 
 @pytest.mark.parametrize("half", [{"user": "app"}, {"password": "hunter2"}])
-def test_user_and_password_come_together(half: dict[str, str]) -> None:
+def test_user_and_password_come_together(half: dict[str, Any]) -> None:
     """Half a login is a mistake."""
     with pytest.raises(InvalidArgumentError, match="both"):
         EtcdStore("https://a:1", **half)

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -56,22 +56,22 @@ def test_all_threads_are_gone_after_close(etcd: EtcdServer) -> None:
 @pytest.mark.parametrize("verb", ["txn", "read", "grant", "revoke", "keep", "watch", "probe"])
 def test_a_closed_store_says_so(etcd: EtcdServer, verb: str) -> None:
     """Every verb raises ClosedError, whether or not the store was ever used."""
-    calls: dict[str, Any] = {
-        "txn": lambda: store.txn(Txn(), until=soon(store)),
-        "read": lambda: store.read(Range("a"), until=soon(store)),
-        "grant": lambda: store.grant(5, until=soon(store)),
-        "revoke": lambda: store.revoke(5, until=soon(store)),
-        "keep": lambda: store.keep(5, interval=1, on_beat=Beats()),
-        "watch": lambda: store.watch("/a/", Recorder(), until=soon(store)),
-        "probe": lambda: store.probe(until=soon(store)),
+    calls: dict[str, Callable[[EtcdStore], object]] = {
+        "txn": lambda store: store.txn(Txn(), until=soon(store)),
+        "read": lambda store: store.read(Range("a"), until=soon(store)),
+        "grant": lambda store: store.grant(5, until=soon(store)),
+        "revoke": lambda store: store.revoke(5, until=soon(store)),
+        "keep": lambda store: store.keep(5, interval=1, on_beat=Beats()),
+        "watch": lambda store: store.watch("/a/", Recorder(), until=soon(store)),
+        "probe": lambda store: store.probe(until=soon(store)),
     }
     for used in (False, True):
         store = EtcdStore(etcd.endpoint)
         if used:
-            calls["probe"]()
+            calls["probe"](store)
         store.close()
         with pytest.raises(ClosedError):
-            calls[verb]()
+            calls[verb](store)
 
 
 def test_closing_interrupts_a_request_that_waits() -> None:

@@ -188,7 +188,12 @@ def test_a_grant_that_is_answered_late_grants_one_lease(etcd: EtcdServer) -> Non
     with Relay(etcd.endpoint) as relay, EtcdStore(relay.endpoint, timeout=0.5) as store:
         store.probe(until=soon(store))
         relay.mute()
-        heal = threading.Timer(1.0, lambda: (relay.cut(), relay.heal()))
+
+        def reconnect() -> None:
+            relay.cut()
+            relay.heal()
+
+        heal = threading.Timer(1.0, reconnect)
         heal.start()
         lease = store.grant(30, until=soon(store))
         heal.join()
@@ -244,7 +249,11 @@ def test_an_unknown_lease_is_its_own_error(etcd: EtcdServer, prefix: str) -> Non
 def test_an_etcd_without_space_is_refused_with_the_way_out() -> None:
     """Its quota is used up; reading still works."""
     with EtcdServer(extra_args=["--quota-backend-bytes=4000000"]) as server, EtcdStore(server.endpoint) as store:
+
+        def fill() -> None:
+            for number in range(1000):  # etcd looks at its size every 100 ms only
+                store.txn(Txn(then=(Put(f"/{number % 10}", b"x" * 1_000_000),)), until=soon(store))
+
         with pytest.raises(StoreRefusedError, match="quota"):
-            for number in range(20):
-                store.txn(Txn(then=(Put(f"/{number}", b"x" * 1_000_000),)), until=soon(store))
+            fill()
         assert store.read(Range("/0"), until=soon(store)).one(0) is not None

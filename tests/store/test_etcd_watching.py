@@ -204,13 +204,16 @@ def test_a_muted_stream_is_given_up_when_a_request_finds_out(etcd: EtcdServer, p
 def test_an_idle_watch_notices_that_etcd_fell_silent(etcd: EtcdServer, prefix: str) -> None:
     """Nothing is sent and nothing comes; gRPC's pings find out, and the next endpoint tells what was missed."""
     sink = Recorder()
-    with Relay(etcd.endpoint) as relay, EtcdStore(etcd.endpoint) as direct:
-        with EtcdStore([relay.endpoint, etcd.endpoint]) as store:
-            store.watch(prefix, sink, until=soon(store))
-            relay.mute()
-            put(direct, prefix + "a")
-            sink.wait_for_key(prefix + "a")
-            relay.unmute()
+    with (
+        Relay(etcd.endpoint) as relay,
+        EtcdStore(etcd.endpoint) as direct,
+        EtcdStore([relay.endpoint, etcd.endpoint]) as store,
+    ):
+        store.watch(prefix, sink, until=soon(store))
+        relay.mute()
+        put(direct, prefix + "a")
+        sink.wait_for_key(prefix + "a")
+        relay.unmute()
 
 
 def test_a_sink_that_fails_in_failing_is_survived(etcd: EtcdServer, prefix: str) -> None:
