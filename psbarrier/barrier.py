@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from psbarrier.arguments import deadline
-from psbarrier.errors import ConcurrentWaitError
+from psbarrier.errors import ConcurrentWaitError, InvalidArgumentError
 from psbarrier.flows.effects import settle
 from psbarrier.flows.gate import GRACE, registered_tasks
 from psbarrier.flows.meeting import Meeting, aborting, defining, missing_parties, resetting
@@ -60,6 +60,10 @@ class Barrier:
         is over; SlotLostError when this process has lost its task. An interrupt (Ctrl-C) breaks the generation.
         """
         until = deadline(self._now, timeout)
+        if generation is not None and (
+            isinstance(generation, bool) or not isinstance(generation, int) or generation < 0
+        ):
+            raise InvalidArgumentError(f"generation={generation!r} is not a whole number from 0 on")
         if not self._one_at_a_time.acquire(blocking=False):
             raise ConcurrentWaitError(
                 f"another thread of {self._party.me.task} waits on barrier {self.name!r} already: one task arrives once, "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from psbarrier.arguments import seconds
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.settings import required, setting
+from psbarrier.store.endpoints import parse_endpoints
 
 if TYPE_CHECKING:
     from psbarrier.store.etcd import EtcdStore
@@ -20,7 +21,7 @@ PREFIX = "/psbarrier"
 
 def check_prefix(prefix: str) -> str:
     """`prefix` itself if keys can be put below it: /part or /part/part, of letters, digits, '.', '_' and '-'."""
-    if re.fullmatch(r"(/[A-Za-z0-9._-]{1,63}){1,8}", prefix):
+    if isinstance(prefix, str) and re.fullmatch(r"(/[A-Za-z0-9._-]{1,63}){1,8}", prefix):
         return prefix
     raise InvalidArgumentError(
         f"the prefix {prefix!r} is not usable: write it as /psbarrier or /team/psbarrier, of letters, digits, '.', '_' "
@@ -78,8 +79,8 @@ def open_store(
     from psbarrier.store.etcd import EtcdStore  # gRPC takes long to import, and many who import psbarrier need none
 
     seconds("timeout", timeout, least=0.001)
-    where = required("ENDPOINTS", endpoints, str)
-    below = check_prefix(setting("PREFIX", prefix, str, PREFIX) or PREFIX)
+    where = required("ENDPOINTS", endpoints, _read_endpoints)
+    below = setting("PREFIX", prefix, str, check=check_prefix) or PREFIX
     return EtcdStore(
         where,
         prefix=below,
@@ -89,6 +90,11 @@ def open_store(
         allow_plaintext_password=allow_plaintext_password,
         timeout=timeout,
     )
+
+
+def _read_endpoints(text: str) -> str:
+    parse_endpoints(text)
+    return text
 
 
 def _tls_from_environment() -> TLS | None:
@@ -111,6 +117,8 @@ def _password_from_environment() -> Any:
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            raise InvalidArgumentError(f"PSBARRIER_PASSWORD_FILE={str(path)!r} cannot be read: {error.strerror}") from error
+            raise InvalidArgumentError(
+                f"PSBARRIER_PASSWORD_FILE={str(path)!r} cannot be read: {error.strerror}"
+            ) from error
 
     return read

@@ -22,13 +22,15 @@ from psbarrier.errors import (
     SlotLostError,
     StoreUnavailableError,
 )
+from psbarrier.flows.attaching import handing_over
 from psbarrier.flows.ending import departing, failing, finishing, getting, sharing, watching_job
 from psbarrier.flows.gate import passing
 from psbarrier.flows.joining import Joined
 from psbarrier.notifier import Notifier
+from psbarrier.protocol.handover import Handover
 from psbarrier.protocol.records import Departure
 from psbarrier.session import Session
-from psbarrier.spec import ClusterSpec, Task, check_name
+from psbarrier.spec import ClusterSpec, Replicas, Task, check_name
 from psbarrier.state import JobState, MemberState
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Member:
         self._notifier = Notifier(session)
         self._barriers: dict[str, Barrier] = {}
         self._cluster: ClusterSpec | None = None
-        self._ended = False
+        self._finished = self._ended = False
 
     # -- who am I
 
@@ -129,6 +131,13 @@ class Member:
             )
         return self._me.guard()
 
+    def handover(self) -> Handover:
+        """What lets one other process attach to this task, with `join()`, by PSBARRIER_SESSION; one request.
+
+        Raises SlotLostError, StoreUnavailableError.
+        """
+        return self._session.run(handing_over(self._me, self._session.store.prefix, self._now, self._soon()))
+
     # -- who are the others, may I start
 
     def cluster(self, timeout: float | None = WAIT) -> ClusterSpec:
@@ -176,13 +185,11 @@ class Member:
         """
         replicas = self._me.config.replicas
         check_name("barrier", name)
-        if isinstance(roles, str):
-            roles = (roles,)
-        wanted = tuple(sorted(set(roles))) if roles is not None else replicas.roles
-        for role in wanted:
-            replicas.require(Task(role, 0))
+        wanted = _roles(replicas, roles)
         if self.task.role not in wanted:
-            raise InvalidArgumentError(f"{self.task} is no party of barrier {name!r}, whose roles are {', '.join(wanted)}")
+            raise InvalidArgumentError(
+                f"{self.task} is no party of barrier {name!r}, whose roles are {', '.join(wanted)}"
+            )
         choice("on_loss", on_loss, "wait", "break")
         known = self._barriers.get(name)
         if known is None:
@@ -197,7 +204,9 @@ class Member:
                 theirs=known.roles,
             )
         if known.on_loss != on_loss:
-            raise InvalidArgumentError(f"barrier {name!r} was made with on_loss={known.on_loss!r}: keep to one of the two")
+            raise InvalidArgumentError(
+                f"barrier {name!r} was made with on_loss={known.on_loss!r}: keep to one of the two"
+            )
         return known
 
     def share(self, key: str, value: Any) -> None:
@@ -241,12 +250,12 @@ class Member:
         Does nothing when the task has finished already or the job has succeeded; raises JobFailedError when the job has
         failed, StoreUnavailableError when etcd is out of reach for 60 s.
         """
-        if self._ended or self._view.state.phase == "succeeded":
+        if self._finished or self._view.state.phase == "succeeded":
             return
         if self._view.state.over:
             raise self._view.state.error(self.job)
         self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._now() + 60.0))
-        self._ended = True
+        self._finished = self._ended = True
 
     def fail(self, reason: str, exit_code: int = 1) -> JobState:
         """End the job as failed, for everybody; returns how it ended, which another may have decided before."""
@@ -298,7 +307,7 @@ class Member:
     ) -> None:
         try:
             if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-                if self._cluster is not None:
+                if self._cluster is not None and not self._ended:
                     self.finish()
             else:
                 with contextlib.suppress(SlotLostError, ClosedError):
@@ -324,6 +333,18 @@ class Member:
 
     def __repr__(self) -> str:
         return f"<Member {self.task} of job {self.job!r} run {self.run!r}: {self.state.value}, token {self.token}>"
+
+
+def _roles(replicas: Replicas, given: Iterable[str] | None) -> tuple[str, ...]:
+    """The roles of a barrier, sorted."""
+    if given is None:
+        return replicas.roles
+    if not isinstance(given, Iterable):
+        raise InvalidArgumentError(f"roles={given!r} is neither a role nor several")
+    roles = (given,) if isinstance(given, str) else tuple(given)
+    for role in roles:
+        replicas.require(Task(role, 0))
+    return tuple(sorted(set(roles)))
 
 
 def _one_line(reason: str, limit: int = 500) -> str:

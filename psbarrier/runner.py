@@ -35,7 +35,7 @@ class Driven(Protocol):
         """What `check` finds, with the condition held; raises why the session is of no use any more."""
 
     def alarm(self, until: float | None) -> float | None:
-        """When to look again although nothing has changed."""
+        """When to look again although nothing has changed; needs no lock."""
 
     def pause_end(self, pause: Pause) -> float:
         """When a pause is over."""
@@ -45,7 +45,6 @@ class Driven(Protocol):
 
     def lose(self, error: PsBarrierError) -> None:
         """The session is of no use any more."""
-
 
 
 class _Parked:
@@ -141,12 +140,12 @@ class Runner:
             (session, parked)
             for session, flows in self._parked.items()
             for parked in flows
-            if session in dirty or (parked.until is not None and parked.until <= now)
+            if session in dirty or ((alarm := session.alarm(parked.until)) is not None and alarm <= now)
         ]
 
     def _next_alarm(self) -> float | None:
-        alarms = [parked.until for flows in self._parked.values() for parked in flows if parked.until is not None]
-        return min(alarms, default=None)
+        alarms = (session.alarm(parked.until) for session, flows in self._parked.items() for parked in flows)
+        return min((alarm for alarm in alarms if alarm is not None), default=None)
 
     def _advance(self, session: Driven, parked: _Parked) -> None:
         """Run a flow until it waits again, or ends."""
@@ -190,7 +189,7 @@ class Runner:
     def _park(self, session: Driven, parked: _Parked, effect: Effect) -> bool:
         """Park the flow if it waits; it is looked at once more right away, for a change may just have been missed."""
         if isinstance(effect, Await):
-            parked.check, parked.until = effect.check, session.alarm(effect.until)
+            parked.check, parked.until = effect.check, effect.until
         elif isinstance(effect, Pause):
             parked.check, parked.until = (lambda: None), session.pause_end(effect)
         else:

@@ -61,13 +61,15 @@ WARN_AFTER = 30.0
 class Session:
     """Holds what one incarnation of a task has open in a store. Made empty; `joining` or `attach` fills it."""
 
-    def __init__(self, store: Store, *, strict: bool = False) -> None:
+    def __init__(
+        self, store: Store, *, strict: bool = False, on_progress: Callable[[Progress], None] | None = None
+    ) -> None:
         self.store = store
         self.clock = store.clock
         self.condition = threading.Condition()
         self.standing: Standing | None = None
         self.strict = strict
-        self.on_progress: Callable[[Progress], None] = log_progress
+        self.on_progress: Callable[[Progress], None] = on_progress or log_progress
         self._runner = Runner.of(store)
         self._watches: dict[View, Watch] = {}
         self._changes: dict[str, _ChangeSink] = {}
@@ -199,8 +201,8 @@ class Session:
 
     def alarm(self, until: float | None) -> float | None:
         """`until`, or when a strict session must look at its lease."""
-        if not self.strict or self._lease_clock is None:
-            return until
+        if not self.strict or self._lease_clock is None or self.standing is None:
+            return until  # an alarm that nobody acts on would ring for ever
         return self._lease_clock.deadline if until is None else min(until, self._lease_clock.deadline)
 
     def pause_end(self, pause: Pause) -> float:
@@ -293,12 +295,12 @@ class Session:
         if closed:
             keeping.stop()
 
-    def attach(self, standing: Standing) -> None:
+    def attach(self, standing: Standing, until: float) -> None:
         """Share the lease of a guardian: both keep it, so that either may die."""
         with self.condition:
             self._lease_clock = LeaseClock(standing.ttl, self.clock.now() - standing.ttl)
-            self.standing = standing
         self.keep(standing.lease, standing.ttl / 3)
+        self.enter(standing, until)
 
     def _beaten(self, lease: int, sent: float, ttl: int) -> None:
         with self.condition:
@@ -311,12 +313,17 @@ class Session:
                     self._notify()
                 return
             self._dead_lease, standing = lease, self.standing
+            self._notify()
         if standing is not None:
             self.start(self._diagnose(standing))
 
-    def enter(self, standing: Standing) -> None:
-        """The task is held from now on. Its lease may have died between our registration and this."""
+    def enter(self, standing: Standing, until: float) -> None:
+        """The task is held from now on; waits for a keep-alive's answer if the last one is too old, as after an outage.
+
+        Its lease may have died between our registration and this.
+        """
         self.end_changes()
+        self._wait(lambda: self.certain() or self._dead_lease == standing.lease or None, until)
         with self.condition:
             self.standing = standing
             dead = self._dead_lease == standing.lease
@@ -406,6 +413,7 @@ class Session:
     def close(self, *, revoke: bool = True) -> None:
         """End everything; with `revoke`, the lease and all that is bound to it too. Idempotent, and harmless while
         other threads wait: they get ClosedError."""
+        until = self.clock.now() + CLOSING
         with self.condition:
             lease = self._member_lease
             closed = isinstance(self._error, ClosedError)
@@ -423,7 +431,7 @@ class Session:
         for view in list(self._watches):
             self._unfollow(view)
         if revoke and alive and lease:
-            self._revoke(lease, self.clock.now() + CLOSING)
+            self._revoke(lease, max(until, self.clock.now() + 0.5))
 
     def _take_keepings(self) -> list[Keeping]:
         keepings = list(self._leases.values())

@@ -13,6 +13,9 @@ from psbarrier.spec import Replicas
 
 T = TypeVar("T")
 
+LARGEST_META = 4096
+"""Bytes of a member's `meta`, as JSON: it stands in the cluster spec, which every member reads."""
+
 READ: Mapping[str, str] = {
     "PSBARRIER_ENDPOINTS": "etcd's endpoints, host:port[,host:port…]",
     "PSBARRIER_PREFIX": "where all keys lie, /psbarrier by default",
@@ -40,7 +43,8 @@ READ: Mapping[str, str] = {
 }
 
 WRITTEN: Mapping[str, str] = {
-    "PSBARRIER_JOB, _RUN, _ROLE, _INDEX, _ADDRESS, _REPLICAS, _ENDPOINTS, _PREFIX": "as above, for the child",
+    "PSBARRIER_JOB, _RUN, _ROLE, _INDEX, _ADDRESS, _REPLICAS, _TTL": "as above, for the child",
+    "PSBARRIER_ENDPOINTS, _PREFIX, _CA, _CERT, _KEY, _USER, _PASSWORD_FILE": "the same; those that are set",
     "PSBARRIER_EPOCH": "the epoch of the sealed spec",
     "PSBARRIER_CLUSTER_FILE": "file with the sealed spec as JSON",
     "PSBARRIER_FENCING_TOKEN": "a number that grows with each incarnation of any task of the run",
@@ -49,24 +53,38 @@ WRITTEN: Mapping[str, str] = {
 }
 
 
-def setting(name: str, given: T | None, read: Callable[[str], T], default: T | None = None) -> T | None:
-    """`given`, else what the variable PSBARRIER_<name> says, else `default`."""
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def setting(
+    name: str,
+    given: T | None,
+    read: Callable[[str], T],
+    default: T | None = None,
+    *,
+    check: Callable[[T], T] = _as_it_is,
+) -> T | None:
+    """`given`, else what the variable PSBARRIER_<name> says, else `default`.
+
+    `check` raises an InvalidArgumentError for what can never work; for a variable, the error names it.
+    """
     if given is not None:
-        return given
+        return check(given)
     text = os.environ.get(f"PSBARRIER_{name}", "")
     if not text:
         return default
     try:
-        return read(text)
+        return check(read(text))
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"PSBARRIER_{name} is no use: {error}") from error
     except ValueError as error:
         raise InvalidArgumentError(f"PSBARRIER_{name}={text!r} cannot be read: {error}") from error
 
 
-def required(name: str, given: T | None, read: Callable[[str], T]) -> T:
+def required(name: str, given: T | None, read: Callable[[str], T], *, check: Callable[[T], T] = _as_it_is) -> T:
     """Like `setting`, for what cannot be done without."""
-    value = setting(name, given, read)
+    value = setting(name, given, read, check=check)
     if value is None:
         raise InvalidArgumentError(f"no {name.lower()} is given: pass {name.lower()}=… or set PSBARRIER_{name}")
     return value
@@ -80,22 +98,78 @@ def json_object(text: str) -> Mapping[str, Any]:
     return value
 
 
-def policy_from_environment() -> Policy:
-    """The policy that the variables describe."""
+def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`meta` itself if it can stand in a registration: a JSON object of at most 4 KiB."""
+    if not isinstance(meta, Mapping):
+        raise InvalidArgumentError(f"meta={meta!r:.80} is no mapping: give a small JSON object")
+    try:
+        size = len(json.dumps(dict(meta), allow_nan=False, sort_keys=True))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"meta={meta!r:.80} cannot be written as JSON: {error}") from error
+    if size > LARGEST_META:
+        raise InvalidArgumentError(
+            f"meta is {size} bytes long as JSON, and {LARGEST_META} are allowed: all members get it"
+        )
+    return meta
+
+
+def policy_from_environment(
+    success: str | None = None,
+    loss_grace: str | None = None,
+    max_restarts: int | None = None,
+    retention: float | None = None,
+    *,
+    replicas: Replicas | None = None,
+) -> Policy:
+    """The policy that the arguments, written as in the variables, and the variables describe.
+
+    InvalidArgumentError when it is none, or names roles that are not among `replicas`.
+    """
+
+    def fit(field: str) -> Callable[[Any], Any]:
+        def check(value: Any) -> Any:
+            check_policy(Policy(**{field: value}), replicas)
+            return value
+
+        return check
+
     given: dict[str, Any] = {
-        "success": setting("SUCCESS", None, lambda text: tuple(part.strip() for part in text.split(","))),
-        "loss_grace": setting("LOSS_GRACE", None, _grace),
-        "max_restarts": setting("MAX_RESTARTS", None, int),
-        "retention": setting("RETENTION", None, float),
+        "success": setting("SUCCESS", None if success is None else _roles(success), _roles, check=fit("success")),
+        "loss_grace": setting(
+            "LOSS_GRACE", None if loss_grace is None else parse_grace(loss_grace), parse_grace, check=fit("loss_grace")
+        ),
+        "max_restarts": setting("MAX_RESTARTS", max_restarts, int, check=fit("max_restarts")),
+        "retention": setting("RETENTION", retention, float, check=fit("retention")),
     }
     return Policy(**{name: value for name, value in given.items() if value is not None})
 
 
-def _grace(text: str) -> float | Mapping[str, float]:
-    if "=" not in text:
-        return float(text)
-    pairs = (part.partition("=") for part in text.split(","))
-    return {role.strip(): float(seconds) for role, _, seconds in pairs}
+def check_policy(policy: Policy, replicas: Replicas | None) -> Policy:
+    """`policy` itself if it is one, and every role that it names is among `replicas`."""
+    if not isinstance(policy, Policy):
+        raise InvalidArgumentError(f"policy={policy!r:.80} is no psbarrier.Policy")
+    if replicas is not None:
+        policy.deciding_roles(replicas)
+        named = policy.loss_grace if isinstance(policy.loss_grace, Mapping) else ()
+        for role in named:
+            if role not in replicas:
+                raise InvalidArgumentError(f"the policy's loss_grace names {role!r}, which is not among {replicas}")
+    return policy
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def parse_grace(text: str) -> float | Mapping[str, float]:
+    """Seconds, "60", or seconds for each role, "ps=30,worker=120"."""
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = (part.partition("=") for part in text.split(","))
+        return {role.strip(): float(seconds) for role, _, seconds in pairs}
+    except ValueError as error:
+        raise InvalidArgumentError(f"the loss grace {text!r} reads neither 60 nor ps=30,worker=120") from error
 
 
 def replicas(given: Replicas | Mapping[str, int] | str | None) -> Replicas:

@@ -35,7 +35,7 @@ def check_address(address: object) -> str:
         host, colon, port = address.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         well_formed = colon and bare and not re.search(r"[\s/,]", bare) and (":" not in bare or bare != host)
-        if well_formed and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+        if well_formed and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
             return address
     raise InvalidArgumentError(
         f"the address {address!r} is not 'host:port' with a port from 1 to 65535: give the one that the others can reach"
@@ -122,8 +122,8 @@ class Replicas:
             for index in range(count)
         )
 
-    def require(self, task: Task) -> None:
-        """Raises InvalidArgumentError when there is no such task among these replicas."""
+    def require(self, task: Task) -> Task:
+        """`task` itself; raises InvalidArgumentError when there is no such task among these replicas."""
         counts = dict(self.counts)
         if task.role not in counts:
             near = difflib.get_close_matches(task.role, counts, 1)
@@ -134,6 +134,7 @@ class Replicas:
                 f"index {task.index} of role {task.role!r} is out of range: "
                 f"the replicas {self} have indices 0 to {counts[task.role] - 1}"
             )
+        return task
 
 
 def _parse_replicas(text: str) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import eventually, processes
 from hypothesis import settings
+from jobs import Place
 
 from psbarrier.embedded import EtcdServer
 
@@ -73,3 +74,24 @@ def own_etcd() -> Iterator[EtcdServer]:
     """An etcd for this test alone, to be killed, paused and restarted."""
     with EtcdServer() as server:
         yield server
+
+
+@pytest.fixture(params=["memory", "etcd"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Where jobs run: every promise holds over both."""
+    with Place(request.getfixturevalue("etcd") if request.param == "etcd" else None) as where:
+        yield where
+
+
+@pytest.fixture
+def memory() -> Iterator[Place]:
+    """For promises that need a clock that stands still, or failures on demand."""
+    with Place() as where:
+        yield where
+
+
+@pytest.fixture
+def real(etcd: EtcdServer) -> Iterator[Place]:
+    """For promises about real time, or about etcd itself."""
+    with Place(etcd) as where:
+        yield where

@@ -11,9 +11,19 @@ from psbarrier.flows.effects import Flow, Follow, decide, require_held, settle
 from psbarrier.flows.joining import Joined
 from psbarrier.protocol.handover import Handover
 from psbarrier.protocol.records import Registration
+from psbarrier.protocol.standing import Standing
 from psbarrier.protocol.transactions import attach, whole
 from psbarrier.protocol.views import ControlView
 from psbarrier.store.base import KV, Txn
+
+
+def handing_over(me: Standing, prefix: str, clock: Callable[[], float], until: float) -> Flow[Handover]:
+    """What a process needs to attach to this member's task, from now on until another process has attached to it."""
+    reply = yield from decide(me, Txn(then=me.witnesses()), clock, until)
+    require_held(me, reply, 0)
+    member = reply.one(0)
+    assert member is not None  # it is held
+    return Handover(me, prefix, member.mod)
 
 
 def attaching(handover: Handover, pid: int, clock: Callable[[], float], until: float) -> Flow[Joined]:
@@ -29,7 +39,10 @@ def attaching(handover: Handover, pid: int, clock: Callable[[], float], until: f
     require_held(me, reply, 0)
     member = reply.one(0)
     assert member is not None  # it is held
-    mine = evolve(Registration.unpack(member.key, member.value), attached=pid)
+    known = Registration.unpack(member.key, member.value)
+    if member.mod != handover.mod and known.attached:
+        raise _attached_already(me, known)  # even if that was this very process, in another call
+    mine = evolve(known, attached=pid)
     seen = KV(member.key, member.value, member.create, handover.mod, member.version, member.lease)
     reply = yield from decide(me, attach(me, seen, mine), clock, until)
     if not reply.succeeded:
@@ -37,10 +50,14 @@ def attaching(handover: Handover, pid: int, clock: Callable[[], float], until: f
         now = reply.one(0)
         holder = Registration.unpack(me.key, now.value) if now else mine
         if holder != mine:
-            raise AlreadyAttachedError(
-                f"{me.task} of job {me.job!r} is used by process {holder.attached} already, and one process of those "
-                "that psbarrier run starts may join: let the others ask that one, or join as a task of their own "
-                "with PSBARRIER_SESSION unset",
-                task=str(me.task),
-            )
+            raise _attached_already(me, holder)
     return Joined(me, view, mine)
+
+
+def _attached_already(me: Standing, holder: Registration) -> AlreadyAttachedError:
+    return AlreadyAttachedError(
+        f"{me.task} of job {me.job!r} is used by process {holder.attached} already, and one process of those that "
+        "psbarrier run starts may join: let the others ask that one, or join as a task of their own with "
+        "PSBARRIER_SESSION unset",
+        task=str(me.task),
+    )

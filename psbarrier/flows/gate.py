@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 
 from psbarrier.errors import GateTimeoutError, MalformedValueError, StoreError
-from psbarrier.flows.effects import Await, Flow, Progress, Tell, confirm, decide, describe_missing
+from psbarrier.flows.effects import Await, Flow, Progress, Tell, decide, describe_missing, require_held
 from psbarrier.flows.patience import Patience
 from psbarrier.protocol.keys import below, parse_task
 from psbarrier.protocol.records import Departure, Seal, unpack_spec
@@ -66,10 +67,13 @@ def passing(
 def _body(me: Standing, seal: Seal, clock: Callable[[], float], patience: Patience) -> Flow[ClusterSpec | None]:
     """The spec that `seal` announces; None when a later one has replaced it."""
     key = me.keys.body(seal.epoch)
-    reply = yield from decide(me, Txn(then=(Range(key),)), clock, clock() + (patience.left() or 60.0) + GRACE)
+    left = patience.left()
+    limit = math.inf if left is None else clock() + left + GRACE
+    reply = yield from decide(me, Txn(then=(Range(key), *me.witnesses())), clock, limit)
+    # The seal may be another run's, which was founded where ours had gone, while our registration was still there.
+    require_held(me, reply, 1)
     kv = reply.one(0)
     if kv is None:
-        yield from confirm(me, clock, clock() + (patience.left() or 60.0) + GRACE)
         return None
     if hashlib.sha256(kv.value).hexdigest() != seal.sha256:
         raise MalformedValueError(

@@ -14,8 +14,11 @@ from psbarrier.errors import (
     LeaseNotFoundError,
     SlotTakenError,
     StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
 )
-from psbarrier.flows.effects import Change, Flow, Follow, Grant, Progress, Revoke, Tell, Unfollow, settle
+from psbarrier.flows.effects import Change, Flow, Follow, Grant, Pause, Progress, Revoke, Tell, Unfollow, settle
+from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
 from psbarrier.policy import MIN_RETENTION
 from psbarrier.protocol.keys import JobKeys, RunKeys, below
@@ -64,31 +67,33 @@ def joining(want: Wanted, clock: Callable[[], float], wall: Callable[[], float],
     Raises SlotTakenError when somebody holds the slot until then, AlreadyFinishedError, JobMismatchError, JobOverError,
     JobFailedError, InvalidArgumentError, StoreUnavailableError or StoreRefusedError. Nothing is left in etcd then.
     """
+    flow = _Joining(want, clock, wall, until)
     while True:
-        lease: int = yield Grant(want.registration.ttl, True, until)
+        flow.lease = yield Grant(want.registration.ttl, True, until)
         try:
-            return (yield from _Joining(want, clock, wall, until, lease).run())
+            return (yield from flow.run())
         except LeaseNotFoundError:
             # Ours ran out while we waited, during an outage for example: nothing can be bound to it any more.
             if clock() >= until:
                 raise
         except Exception:
-            yield Revoke(lease, until)
+            yield Revoke(flow.lease, until)
             raise
 
 
 class _Joining:
-    """One try to join: its own state, so that the steps stay short."""
+    """One process that joins: its own state, so that the steps stay short."""
 
-    def __init__(
-        self, want: Wanted, clock: Callable[[], float], wall: Callable[[], float], until: float, lease: int
-    ) -> None:
-        self.want, self.clock, self.wall, self.until, self.lease = want, clock, wall, until, lease
+    def __init__(self, want: Wanted, clock: Callable[[], float], wall: Callable[[], float], until: float) -> None:
+        self.want, self.clock, self.wall, self.until = want, clock, wall, until
+        self.limit = until + GRACE  # a healthy etcd still says at the deadline who holds the slot
+        self.lease = 0
         self.view: ControlView | None = None
         self.index = want.index
         self.patience = Patience(clock, until)
 
     def run(self) -> Flow[Joined]:
+        attempt = 0
         while True:
             target = yield from self._find()
             keys = self.want.job.run(target.run)
@@ -99,9 +104,20 @@ class _Joining:
                 joined = yield from self._found(target.founding, keys)
             if joined is not None:
                 return joined
+            # Another process founds or ends the run at this moment.
+            attempt += 1
+            if self.clock() >= self.until:
+                raise StoreUnavailableError(
+                    f"{self.want.role} could not join job {self.want.job.job!r}: its runs came and went faster than "
+                    "this process could join one; look for processes that end at once"
+                )
+            yield Pause(attempt, self.until)
+
+    def _settle(self, txn: Txn) -> Flow[TxnReply]:
+        return (yield from settle(txn, self.clock, self.limit))
 
     def _read(self, *ranges: Range) -> Flow[TxnReply]:
-        return (yield from settle(Txn(then=ranges), self.clock, self.until))
+        return (yield from self._settle(Txn(then=ranges)))
 
     def _follow(self, keys: RunKeys) -> Flow[None]:
         if self.view is not None and self.view.keys == keys:
@@ -139,15 +155,23 @@ class _Joining:
 
     def _found(self, founding: Founding, keys: RunKeys) -> Flow[Joined | None]:
         """Create the run and join it; None when another process was faster."""
-        me = self._applicant(keys, self.index or 0)
+        # Kept: should the reply be lost, it is this slot that we may hold, and must look at.
+        self.index = self.index or 0
+        me = self._applicant(keys, self.index)
         retention = max(self.want.config.policy.retention, MIN_RETENTION, 4 * self.want.registration.ttl)
-        run_lease: int = yield Grant(int(retention), False, self.until)
-        reply = yield from settle(found(me, founding, run_lease), self.clock, self.until)
+        run_lease: int = yield Grant(int(retention), False, self.limit)
+        try:
+            reply = yield from self._settle(found(me, founding, run_lease))
+        except (LeaseNotFoundError, StoreRefusedError):
+            # Nothing was written. (After a StoreUnavailableError nobody knows, and others may live on this lease.)
+            yield Revoke(run_lease, self.until)
+            raise
         if reply.succeeded:
             return self._joined(me, founding.run, reply)
         config = reply.one(0)
         if config is None or config.lease != run_lease:
             yield Revoke(run_lease, self.until)
+            self.index = self.want.index
             return None
         # A try whose reply was lost had created the run; what became of our registration shows when we enter it.
         return (yield from self._enter(founding.run, keys))
@@ -160,25 +184,35 @@ class _Joining:
             self.index = yield from self._lowest(keys)
         while True:
             me = self._applicant(keys, self.index or 0)
-            reply = yield from settle(join(me), self.clock, self.until)
+            reply = yield from self._settle(join(me))
             config, member = reply.one(-4), reply.one(-3)
+            if config is None:
+                return (yield from self._refound(run, keys, me, member))
             if member is not None and _is_mine(member, me):
                 return self._joined(me, run, reply)
-            if config is None:
-                if self.want.run is None:
-                    return None
-                return (yield from self._found(Founding(self.want.job, run), keys))
-            self._require_same(config)
             state = next((kv for kv in reply.many(-1) if kv.key == keys.state), None)
             if state is not None:
                 if self.want.run is None:
                     return None
                 self._refuse_finished(me.task, member)
                 raise unpack_state(state.key, state.value).error(self.want.job.job)
+            self._require_same(config)
             if member is None:
                 continue
-            self._refuse_finished(me.task, member)
+            if self.want.index is not None:
+                self._refuse_finished(me.task, member)
             yield from self._elsewhere(me, config, member, reply.revision)
+
+    def _refound(self, run: str, keys: RunKeys, me: Applicant, member: KV | None) -> Flow[Joined | None]:
+        """The run does not exist: found it if it is the one that was named."""
+        if self.want.run is None:
+            return None
+        if member is not None and _is_mine(member, me):
+            # A try whose reply was lost had registered us in the run before, which went since: nobody can found a run
+            # over a registration, so ours has to go.
+            yield Revoke(self.lease, self.until)
+            self.lease = yield Grant(self.want.registration.ttl, True, self.until)
+        return (yield from self._found(Founding(self.want.job, run), keys))
 
     def _lowest(self, keys: RunKeys) -> Flow[int]:
         reply = yield from self._read(Range(*below(keys.role_members(self.want.role)), keys_only=True))
@@ -186,14 +220,19 @@ class _Joining:
         return free[0] if free else 0
 
     def _free(self, taken: tuple[KV, ...], keys: RunKeys) -> list[int]:
-        held = {kv.key.removeprefix(keys.role_members(self.want.role)) for kv in taken}
-        return [index for index in range(self.want.config.replicas[self.want.role]) if str(index) not in held]
+        held = self._taken(taken, keys)
+        return [index for index in range(self.want.config.replicas[self.want.role]) if index not in held]
+
+    def _taken(self, taken: tuple[KV, ...], keys: RunKeys) -> dict[int, KV]:
+        """The registrations of our role, by index."""
+        names = ((kv.key.removeprefix(keys.role_members(self.want.role)), kv) for kv in taken)
+        return {int(name): kv for name, kv in names if name.isascii() and name.isdigit()}
 
     def _elsewhere(self, me: Applicant, config: KV, member: KV, revision: int) -> Flow[None]:
         """The slot is held: take another one, wait until it is free, or free it."""
         if self.want.index is None:
             try:
-                reply = yield from settle(draw_slot(me.keys, self.want.role, config), self.clock, self.until)
+                reply = yield from self._settle(draw_slot(me.keys, self.want.role, config))
             except LeaseNotFoundError:
                 return  # the run went away in between; entering it again shows that
             tick = reply.one(1) if reply.succeeded else None
@@ -204,6 +243,13 @@ class _Joining:
                 # Everyone who lost the same race drew another number, so they spread over the free slots.
                 wish = tick.version % self.want.config.replicas[self.want.role]
                 self.index = wish if wish in free else free[tick.version % len(free)]
+                return
+            # A finished task, whose registration is bound to the run's lease, will never be free.
+            held = [index for index, kv in self._taken(reply.many(2), me.keys).items() if kv.lease != config.lease]
+            if not held:
+                self._refuse_finished(me.task, member)
+            elif me.task.index not in held:
+                self.index = held[0]
                 return
         elif self.want.takeover == "force" and member.lease:
             # Revoking ends the holder's registration and leadership together; a put over it would keep the old create
@@ -272,7 +318,9 @@ class _Joining:
     def _raise_taken(self, task: Task, holder: Registration) -> NoReturn:
         if self.want.index is None:
             count = self.want.config.replicas[self.want.role]
-            what = f"all {count} slots of role {self.want.role!r} in job {self.want.job.job!r} are taken, {task} for one"
+            what = (
+                f"all {count} slots of role {self.want.role!r} in job {self.want.job.job!r} are taken, {task} for one"
+            )
         else:
             what = f"{task} of job {self.want.job.job!r} is taken"
         raise SlotTakenError(
@@ -297,4 +345,6 @@ def check_slot(config: Config, role: str, index: int | None) -> None:
     if isinstance(config.policy.loss_grace, Mapping):
         for name in config.policy.loss_grace:
             if name not in config.replicas:
-                raise InvalidArgumentError(f"the policy's loss_grace names {name!r}, which is not among {config.replicas}")
+                raise InvalidArgumentError(
+                    f"the policy's loss_grace names {name!r}, which is not among {config.replicas}"
+                )

@@ -31,6 +31,7 @@ from psbarrier.flows.effects import (
     Silence,
     Trouble,
     Unfollow,
+    confirm,
     decide,
     require_held,
 )
@@ -61,31 +62,46 @@ def leading(
     wall: Callable[[], float],
     certain: Callable[[], bool],
 ) -> Flow[None]:
-    """Lead whenever nobody else does, until the job is over. `certain` says whether our lease surely lives now."""
+    """Lead whenever nobody else does, until the job is over. `certain` says whether our lease surely lives now.
+
+    Raises SlotLostError or RunGoneError when the task is found to be lost.
+    """
+
+    vanished = view.vanished
 
     def vacant_or_mine() -> bool | None:
         if view.state.over:
             return False
+        if view.vanished != vanished:
+            return True
         leader = view.leader
         return True if leader is None or leader.incarnation == me.incarnation else None
 
     while True:
         if not (yield Await(vacant_or_mine, None)):
             return
-        leader = view.leader
-        if leader is None:
-            reply = yield from decide(me, lead(me), clock, math.inf)
-            if not reply.succeeded:
-                require_held(me, reply, 1)
-        elif leader.incarnation == me.incarnation:
-            duty = Duty(me, view, clock, wall, certain)
-            try:
+        duty = None
+        try:
+            if view.vanished != vanished:
+                # Who only waits would never learn that the run has gone, and perhaps been founded anew without it.
+                seen = view.vanished
+                yield from confirm(me, clock, math.inf)
+                vanished = seen
+            leader = view.leader
+            if leader is None:
+                reply = yield from decide(me, lead(me), clock, math.inf)
+                if not reply.succeeded:
+                    require_held(me, reply, 1)
+            elif leader.incarnation == me.incarnation:
+                duty = Duty(me, view, clock, wall, certain)
                 yield from duty.run()
-            except (MalformedValueError, StoreRefusedError) as error:
-                # Leading on is impossible, and so is leading by another if we sat on the leadership in silence.
-                yield Trouble(f"{me.task} gives up leading job {me.job!r} and will try again: {error}")
+        except (MalformedValueError, StoreRefusedError) as error:
+            what = "cannot take over leading" if duty is None else "gives up leading"
+            yield Trouble(f"{me.task} {what} job {me.job!r} and will try again: {error}")
+            if duty is not None:
+                # If we sat on the leadership in silence, no other could lead either.
                 yield from duty.retire()
-                yield Await(lambda: False if view.state.over else None, clock() + me.ttl / 3)
+            yield Await(lambda: False if view.state.over else None, clock() + me.ttl / 3)
 
 
 @frozen
@@ -137,6 +153,7 @@ class Duty:
         self.me, self.view, self.clock, self.wall, self.certain = me, view, clock, wall, certain
         self.roster = Roster(me.keys)
         self.term = view.leader_create
+        self.vanished = view.vanished
         self.tasks = me.config.replicas.tasks()
         self.spec: ClusterSpec | None = None
         self.assessment = Assessment({}, frozenset(), ())
@@ -212,7 +229,7 @@ class Duty:
         self.known = {task: loss.incarnation for task, loss in self.view.gone.lost.items()}
 
     def _look(self, seen: tuple[int, int] | None) -> tuple[int, int] | None:
-        if self.view.state.over or self.view.leader_create != self.term:
+        if self.view.state.over or (self.view.leader_create, self.view.vanished) != (self.term, self.vanished):
             return _ENDED
         changes = (self.roster.changes, self.view.changes)
         return changes if seen is not None and changes != seen else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NoReturn
 
 from attrs import evolve, frozen
 
@@ -120,6 +120,10 @@ class Meeting:
                     f"generation {generation} of barrier {self.party.name!r} cannot be waited for yet: it stands at "
                     f"{seen.record.attempt.generation}"
                 )
+        if seen.record.broken is not None:
+            # Somebody may have told our caller of a reset that our watch has not delivered yet.
+            yield from self._decide(Txn(then=(Range(self.party.key),)))
+            seen = self.view.barrier(self.party.name)
         self.at, self.seen = seen.record.attempt, seen.mod
         if generation is not None and self.at.generation > generation:
             return False
@@ -150,6 +154,7 @@ class Meeting:
                 return (yield from self._order())
             elif verdict.kind == "again":
                 self.at, self.seen, arrived = verdict.seen.record.attempt, verdict.seen.mod, False
+                self.order = PAST
             else:
                 yield from self._stop(verdict)
 
@@ -163,14 +168,18 @@ class Meeting:
             yield from self._break(verdict.reason, verdict.task)
 
     def _judge(self) -> Verdict | None:
-        """The order of these matters: what was released stays released, whatever happened to the job since."""
+        """The order of these matters: what was released stays released, whatever happened to the job since.
+
+        That the job is over we may know from a reply to the leader in our own process, before the watch has delivered
+        the release that came first; so it counts only once nothing is missing.
+        """
         seen = self.view.barrier(self.party.name)
         at = seen.record.attempt
         if at.generation > self.at.generation:
             return Verdict("released", seen)
         if at.era > self.at.era or seen.record.broken is not None:
             return Verdict("broken", seen)
-        if self.view.state.over:
+        if self.view.ended:
             return Verdict("over", seen)
         if at.round > self.at.round:
             return Verdict("again", seen)
@@ -232,7 +241,10 @@ class Meeting:
             reply = yield from self._decide(Txn(then=(self.party.arrivals(self.at),)))
             creates = {kv.key: kv.create for kv in reply.many(0)}
             mine = creates.get(self.party.arrival_key(self.at))
-            if mine is not None:
+            if mine is None:
+                # A successor of ours has gone on since, or the whole run has gone.
+                yield from confirm(self.me, self.clock, self.limit)
+            else:
                 self.order = sum(create < mine for create in creates.values())
         return self.order
 
@@ -248,20 +260,36 @@ class Meeting:
         before = self.view.barrier(self.party.name).record
         by = str(gone) if gone is not None else str(self.me.task)
         broken = BarrierRecord(self.at, Broken(by, reason), before.last)
-        reply = yield from self._decide(
-            self.party.change(self.seen, broken, unless=unless, also=(self.party.arrivals(self.at),))
-        )
+        arrivals = self.party.arrivals(self.at)
+        reply = yield from self._decide(self.party.change(self.seen, broken, unless=unless, also=(arrivals,)))
+        mod = reply.revision
         if not reply.succeeded:
             require_held(self.me, reply, 1)
-            if gone is not None and reply.one(3) is not None:
-                self.present.add(gone)  # it had arrived before it went: its arrival counts
-            return
-        missing = missing_parties(self.party, self.view, self._arrived(reply, 1))
-        named = evolve(broken, broken=Broken(by, reason, missing))
-        # A second write, for only the first one knows exactly who had arrived. If it is refused, somebody has already
-        # reset the barrier, and needs no names any more.
-        yield from self._decide(self.party.change(reply.revision, named))
-        raise self._error(named, timeout=reason == "timeout")
+            seen = self._seen(reply)
+            if seen.record != broken:
+                if gone is not None and reply.one(3) is not None:
+                    self.present.add(gone)  # it had arrived before it went: its arrival counts
+                return
+            # A try whose reply was lost had been applied; or another party broke it for the same reason, and then it
+            # does no harm that both add the names.
+            mod = seen.mod
+        yield from self._announce(broken, reply, mod)
+
+    def _announce(self, broken: BarrierRecord, reply: TxnReply, mod: int) -> Flow[NoReturn]:
+        """Add who was missing, and raise. A second write, for only the first one knows exactly who had arrived."""
+        by, reason = (broken.broken.by, broken.broken.reason) if broken.broken else ("", "")
+        error = self._error(broken, timeout=reason == "timeout")
+        try:
+            if not reply.succeeded:
+                reply = yield from self._decide(Txn(then=(Range(self.party.key), self.party.arrivals(self.at))))
+            missing = missing_parties(self.party, self.view, self._arrived(reply, 1))
+            named = evolve(broken, broken=Broken(by, reason, missing))
+            error = self._error(named, timeout=reason == "timeout")
+            # If this is refused, somebody has already reset the barrier, and needs no names any more.
+            yield from self._decide(self.party.change(mod, named))
+        except StoreUnavailableError as unavailable:
+            raise error from unavailable  # without a word to the others, but that it is broken is certain
+        raise error
 
     def _arrived(self, reply: TxnReply, index: int) -> set[Task]:
         return registered_tasks(self.me.keys.arrivals(self.party.name, self.at), reply.many(index))
@@ -275,7 +303,7 @@ class Meeting:
             return now if now.mod > seen.mod else None
 
         if record.broken is not None and record.broken.missing is None:
-            later: Seen | None = yield Await(newer, self.clock() + ANNOUNCEMENT)
+            later: Seen | None = yield Await(newer, min(self.clock() + ANNOUNCEMENT, self.limit))
             if later is not None and later.record.broken is not None and later.record.attempt == record.attempt:
                 record = later.record
         raise self._error(record, timeout=False)

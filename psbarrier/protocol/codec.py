@@ -21,9 +21,14 @@ MAX_DECODED = 64 * 1024 * 1024
 T = TypeVar("T")
 
 
+def encode_text(fields: Mapping[str, Any]) -> str:
+    """The canonical JSON of `fields`, with the format's version added; never compressed."""
+    return json.dumps({"v": VERSION, **fields}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def encode(fields: Mapping[str, Any]) -> bytes:
     """The canonical bytes of `fields`, with the format's version added."""
-    text = json.dumps({"v": VERSION, **fields}, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    text = encode_text(fields).encode()
     return text if len(text) <= COMPRESS_ABOVE else b"z" + zlib.compress(text, 6)
 
 

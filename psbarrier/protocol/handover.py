@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from psbarrier.errors import InvalidArgumentError, MalformedValueError
-from psbarrier.protocol.codec import Fields, decode, encode
+from psbarrier.protocol.codec import Fields, decode, encode_text
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.protocol.records import Config
 from psbarrier.protocol.standing import Standing
@@ -27,8 +27,8 @@ class Handover:
     def pack(self) -> str:
         me = self.standing
         fields = {name: getattr(me, name) for name in _SAME}
-        config = me.config.pack().decode()
-        return encode({**fields, "task": str(me.task), "config": config, "prefix": self.prefix, "mod": self.mod}).decode()
+        config = encode_text(me.config.as_dict())  # a variable holds text, so nothing here may be compressed
+        return encode_text({**fields, "task": str(me.task), "config": config, "prefix": self.prefix, "mod": self.mod})
 
     @classmethod
     def unpack(cls, text: str) -> Handover:

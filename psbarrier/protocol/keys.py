@@ -121,6 +121,16 @@ class RunKeys:
     def definition(self, barrier: str) -> str:
         return f"{self.root}barriers/{barrier}"
 
+    @property
+    def definitions(self) -> str:
+        """The prefix of all barriers' definitions."""
+        return self.definition("")
+
+    @property
+    def all_arrivals(self) -> str:
+        """The prefix of the arrivals at all barriers."""
+        return f"{self.root}arrivals/"
+
     def arrivals(self, barrier: str, attempt: Attempt) -> str:
         return f"{self.root}arrivals/{barrier}/{attempt}/"
 

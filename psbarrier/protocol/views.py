@@ -37,11 +37,16 @@ _UNUSED = Seen(BarrierRecord(), 0)
 
 
 class View:
-    """The keys below one prefix. `changes` grows with every change, so that a reader can tell that it looked before."""
+    """The keys below one prefix. `changes` grows with every change, so that a reader can tell that it looked before.
+
+    `complete` is the revision up to which nothing is missing: a reply to a write of one's own may be ahead of the watch
+    in one key, and what happened to the others before it is then still on its way.
+    """
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.changes = 0
+        self.complete = 0
         self._kvs: dict[str, KV] = {}
         self._deleted: dict[str, int] = {}
         self._floor = 0
@@ -58,7 +63,7 @@ class View:
     def fold(self, kv: KV) -> None:
         """`kv` is how its key stood at `kv.mod`."""
         known = self._kvs.get(kv.key)
-        newest = known.mod if known else self._deleted.get(kv.key, self._floor if self._floor >= kv.mod else 0)
+        newest = known.mod if known else max(self._deleted.get(kv.key, 0), self._floor)
         if kv.mod > newest or (known is not None and kv.mod == known.mod and kv != known):
             self._kvs[kv.key] = kv
             self._deleted.pop(kv.key, None)
@@ -80,6 +85,7 @@ class View:
                 self.fold_missing(event.kv.key, event.kv.mod)
             else:
                 self.fold(event.kv)
+            self.complete = max(self.complete, event.kv.mod)
 
     def fold_snapshot(self, kvs: Sequence[KV], revision: int) -> None:
         """`kvs` was all there was below the prefix at `revision`."""
@@ -90,6 +96,7 @@ class View:
             self.fold(kv)
         # What the snapshot does not show did not exist then: events from before it must not bring anything back.
         self._floor = max(self._floor, revision)
+        self.complete = max(self.complete, revision)
         self._deleted = {key: mod for key, mod in self._deleted.items() if mod > self._floor}
 
     def fold_reply(self, txn: Txn, reply: TxnReply) -> None:
@@ -129,15 +136,36 @@ class View:
 
 
 class ControlView(View):
-    """What every member knows of its run. Reading a value that is malformed raises MalformedValueError, there and then."""
+    """What every member knows of its run. Reading a value that is malformed raises MalformedValueError, there and then.
+
+    `vanished` grows when a key goes, or is made anew, that lives as long as the run: the run itself has gone then.
+    """
 
     def __init__(self, keys: RunKeys) -> None:
         super().__init__(keys.control)
         self.keys = keys
+        self.vanished = 0
+
+    def fold(self, kv: KV) -> None:
+        known = self.get(kv.key)
+        super().fold(kv)
+        if known is not None and known.create < kv.create and kv.key != self.keys.leader:
+            self.vanished += 1
+
+    def fold_missing(self, key: str, revision: int) -> None:
+        known = self.get(key)
+        super().fold_missing(key, revision)
+        if known is not None and self.get(key) is None and key != self.keys.leader:
+            self.vanished += 1
 
     @property
     def state(self) -> JobState:
         return self._read(self.keys.state, unpack_state) or _RUNNING
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is over and nothing is missing of what happened before: nothing else will be released."""
+        return self.state.over and self.complete >= self.mod(self.keys.state)
 
     @property
     def leader(self) -> Leader | None:

@@ -33,6 +33,8 @@ def parse_endpoints(endpoints: str | Iterable[str]) -> Endpoints:
     Raises InvalidArgumentError for what can never be reached: nothing at all, no port, a port outside 1…65535, or
     http and https side by side.
     """
+    if not isinstance(endpoints, Iterable):
+        raise InvalidArgumentError(f"{endpoints!r:.80} is neither a store nor the endpoints of one.")
     texts = [endpoints] if isinstance(endpoints, str) else list(endpoints)
     if not all(isinstance(text, str) for text in texts):
         raise InvalidArgumentError('endpoints must be "host:port[,host:port…]" or a sequence of such strings.')

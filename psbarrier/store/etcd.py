@@ -87,7 +87,7 @@ class EtcdStore:
         )
         self._calls = Calls(self._channels, self._login, self._clock, self._timeout)
         shared = (self._channels, self._login, self._clock, self._timeout)
-        self._keep_alives = KeepAlives(*shared)
+        self._keep_alives = KeepAlives(*shared, read=self._read_anything)
         self._watching = Watching(*shared, read=self._read_prefix)
 
     @property
@@ -170,6 +170,9 @@ class EtcdStore:
             until = self._clock.now() + _CLOSING
             self._keep_alives.join(until)
             self._watching.join(until)
+
+    def _read_anything(self) -> None:
+        self.probe(self._clock.now() + self._timeout)
 
     def _read_prefix(self, prefix: str) -> TxnReply:
         return self.read(Range(prefix, end=prefix_end(prefix)), until=self._clock.now() + self._timeout)

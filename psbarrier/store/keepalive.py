@@ -1,4 +1,10 @@
-"""Keeping leases alive: one LeaseKeepAlive stream for all leases of a store."""
+"""Keeping leases alive: one LeaseKeepAlive stream for all leases of a store.
+
+etcd answers keep-alives without asking its quorum. So a leader that was replaced, and does not know it yet, says of a
+lease that was granted since that there is none. A death is believed when the same member tells it again after a
+linearizable read: for that read it must have caught up with the quorum, and from then on it knows the lease, if there
+is one.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +16,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from psbarrier.errors import ClosedError
+from psbarrier.errors import ClosedError, StoreRefusedError
 from psbarrier.store import compat
 from psbarrier.store.channels import Link
-from psbarrier.store.streams import Stream
+from psbarrier.store.streams import OpenStream, ReopenError, Stream
 
 _log = logging.getLogger("psbarrier")
 
@@ -28,8 +34,10 @@ class LeaseKeeping:
         self.lease = lease
         self.interval = interval
         self.on_beat = on_beat
+        self.due = 0.0
         self.begun = False
         self.stopped = False
+        self.doubted: tuple[OpenStream, float] | None = None  # where it was said to be dead, and read since when
         self._beats = beats
 
     def stop(self) -> None:
@@ -41,17 +49,18 @@ class LeaseKeeping:
 
 
 class KeepAlives(Stream):
-    """Beats for each lease at its interval, and reports what each beat bought.
+    """Beats for each lease at its interval, and reports what each beat bought. `read` reads anything, linearizably.
 
     etcd answers the requests of a stream in their order, so the oldest unanswered one tells whether it stalls.
     """
 
     _name = "keep-alive"
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, read: Callable[[], None]) -> None:
         super().__init__(*args)
+        self._read_anything = read
         self._kept: set[LeaseKeeping] = set()
-        self._schedule: list[tuple[float, int, LeaseKeeping]] = []  # a heap; may hold stopped ones
+        self._schedule: list[tuple[float, int, LeaseKeeping]] = []  # a heap; may hold outdated ones
         self._unanswered: deque[tuple[float, LeaseKeeping]] = deque()  # (sent, lease), oldest first
         self._serial = itertools.count()
 
@@ -75,6 +84,8 @@ class KeepAlives(Stream):
             self._kept.discard(keeping)
 
     def _plan(self, keeping: LeaseKeeping, due: float) -> None:
+        """The next beat is due then, and not at any other time that was planned before."""
+        keeping.due = due
         heapq.heappush(self._schedule, (due, next(self._serial), keeping))
 
     def _wanted(self) -> bool:
@@ -91,8 +102,8 @@ class KeepAlives(Stream):
 
     def _next_request(self, now: float) -> Any | None:
         while self._schedule and (self._schedule[0][2].stopped or self._schedule[0][0] <= now):
-            _, _, keeping = heapq.heappop(self._schedule)
-            if keeping.stopped:
+            due, _, keeping = heapq.heappop(self._schedule)
+            if keeping.stopped or keeping.due != due:
                 continue
             keeping.begun = True
             self._plan(keeping, now + keeping.interval)
@@ -115,18 +126,44 @@ class KeepAlives(Stream):
     def _receive(self, response: Any) -> None:
         with self._condition:
             answered = self._match(response.ID)
-            if answered is None:
-                return
-            sent, keeping = answered
+        if answered is None:
+            return
+        sent, keeping = answered
+        if response.TTL <= 0 and not keeping.stopped and not self._certain(keeping, sent):
+            return
+        with self._condition:
             if keeping.stopped:
                 return
-            if response.TTL <= 0:  # etcd does not know the lease; more beats would not bring it back
+            keeping.doubted = None
+            if response.TTL <= 0:  # more beats would not bring it back
                 keeping.stopped = True
                 self._kept.discard(keeping)
         try:
             keeping.on_beat(sent, response.TTL)
         except Exception:  # noqa: BLE001 (logged; the other leases must go on)
             _log.exception("A callback for the beats of lease %x failed.", keeping.lease)
+
+    def _certain(self, keeping: LeaseKeeping, sent: float) -> bool:
+        """Whether the lease is dead, as the beat sent at `sent` was told; if not, it beats once more, at once.
+
+        Raises StoreUnavailableError when the member cannot read: then the stream is opened again, at another one.
+        """
+        opened = self._open
+        assert opened is not None
+        if opened.link.retired:  # what is read next is read elsewhere
+            raise ReopenError("another member is asked whether a lease is dead")
+        if keeping.doubted is not None and keeping.doubted[0] is opened and sent >= keeping.doubted[1]:
+            return True
+        try:
+            self._read_anything()
+        except StoreRefusedError:  # no login: there is nobody else to ask
+            return True
+        with self._condition:
+            now = self._clock.now()
+            keeping.doubted = (opened, now)
+            self._plan(keeping, now)
+            self._condition.notify_all()
+        return False
 
     def _match(self, lease: int) -> tuple[float, LeaseKeeping] | None:
         """The oldest unanswered beat of `lease`, and forget the older ones of others: they will not be answered."""

@@ -77,14 +77,21 @@ class ManualClock:
             with self._mutex:
                 self._waiters.pop(ticket, None)
 
-    def await_waiters(self, count: int = 1, *, timeout: float = 30.0) -> None:
+    def await_waiters(
+        self, count: int = 1, *, condition: threading.Condition | None = None, timeout: float = 30.0
+    ) -> None:
         """Block until `count` threads wait on this clock, so that a test knows that its next advance reaches them.
 
-        The timeout is in real seconds, and only there to end a test that would hang: raises TimeoutError.
+        With `condition`, only those count that wait on that one. The timeout is in real seconds, and only there to end
+        a test that would hang: raises TimeoutError.
         """
+
+        def waiting() -> int:
+            return sum(condition in (None, its) for its, _ in self._waiters.values())
+
         with self._slept:
-            if not self._slept.wait_for(lambda: len(self._waiters) >= count, timeout):
-                raise TimeoutError(f"{len(self._waiters)} of {count} threads wait on the clock after {timeout:g} s")
+            if not self._slept.wait_for(lambda: waiting() >= count, timeout):
+                raise TimeoutError(f"{waiting()} of {count} threads wait on the clock after {timeout:g} s")
 
     def call_at(self, when: float, callback: Callable[[], None], *, rank: int = 0) -> Timer:
         """Have an advance that reaches `when` call `callback`, on its thread; of one moment, lower ranks come first.
