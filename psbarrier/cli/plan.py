@@ -1,0 +1,59 @@
+"""Plan: what to launch, as which task of which job, and how patiently."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Literal
+
+from attrs import field, frozen
+
+from psbarrier.arguments import seconds
+from psbarrier.asking import JOIN_TIMEOUT, TTL, check_ttl
+from psbarrier.cli import environment
+from psbarrier.errors import InvalidArgumentError
+from psbarrier.flows.joining import check_slot
+from psbarrier.policy import Policy
+from psbarrier.protocol.records import Config
+from psbarrier.spec import Replicas, check_address, check_name
+
+GATE_TIMEOUT = 600.0
+GRACE = 30.0
+
+
+@frozen
+class Plan:
+    """What `psbarrier run` was asked for; times are in seconds. `index` None takes the lowest free slot of the role."""
+
+    job: str
+    role: str
+    index: int | None
+    replicas: Replicas
+    command: tuple[str, ...]
+    run: str | None = None
+    address: str | None = None
+    ttl: int = TTL
+    takeover: Literal["wait", "force"] = "wait"
+    policy: Policy = field(factory=Policy)
+    emit: tuple[str, ...] = ()
+    join_timeout: float = JOIN_TIMEOUT
+    gate_timeout: float = GATE_TIMEOUT
+    grace: float = GRACE
+    on_epoch: Literal["ignore", "restart"] = "ignore"
+
+    def check(self) -> None:
+        """Raises InvalidArgumentError for what can never work; nothing is sent to etcd."""
+        check_name("job", self.job)
+        if self.run is not None:
+            check_name("run", self.run)
+        if self.address is not None:
+            check_address(self.address)
+        check_ttl(self.ttl)
+        for name in ("join_timeout", "gate_timeout", "grace"):
+            seconds(name, getattr(self, name))
+        check_slot(Config(self.replicas, self.policy), self.role, self.index)
+        environment.check_formats(self.emit, self.job, self.replicas, self.role)
+        if shutil.which(self.command[0]) is None:
+            raise InvalidArgumentError(
+                f"the command {self.command[0]!r} is not a program that can be found and run: check its name, its path "
+                "and its permissions"
+            )

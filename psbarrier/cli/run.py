@@ -1,0 +1,87 @@
+"""psbarrier run: hold a task of a job, and run a command as it."""
+
+from __future__ import annotations
+
+import os
+from queue import SimpleQueue
+from typing import Any
+
+import click
+
+from psbarrier.asking import JOIN_TIMEOUT, TTL
+from psbarrier.cli.launch import Launch
+from psbarrier.cli.options import Etcd, etcd_options, option, policy_of, policy_options
+from psbarrier.cli.plan import GATE_TIMEOUT, GRACE, Plan
+from psbarrier.cli.screen import Screen
+from psbarrier.cli.signals import Signals
+from psbarrier.cli.slots import Attendance, Slot
+from psbarrier.cli.surroundings import Surroundings
+from psbarrier.cli.workspace import Workspace
+from psbarrier.emit import FORMATS
+from psbarrier.protocol.handover import VARIABLE
+from psbarrier.spec import Replicas
+
+SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name is the command's
+
+
+@click.command(context_settings=SETTINGS, short_help="Hold a task of a job, and run a command as it.")
+@option("--job", required=True, metavar="NAME", help="The job.")
+@option("--role", required=True, metavar="NAME", help="This process's role.")
+@option("--index", type=click.IntRange(0), help="Its index in the role; without one, the lowest free slot.")
+@option("--replicas", required=True, metavar="ROLE=N,…", help="How many tasks each role has: ps=2,worker=4.")
+@option("--run", "run_name", metavar="NAME", help="The run; without one, the job's current run or a new one.")
+@option("--address", metavar="HOST:PORT", help="Where the others reach the command.")
+@option("--ttl", type=int, default=TTL, show_default=True, help="Seconds of silence after which the task is given up.")
+@option(
+    "--takeover", type=click.Choice(["wait", "force"]), default="wait", show_default=True, help="About another holder."
+)
+@policy_options
+@click.option("--emit", multiple=True, type=click.Choice(FORMATS), help="A framework to set variables for; repeatable.")
+@option("--join-timeout", type=float, default=JOIN_TIMEOUT, show_default=True, help="Seconds to take the task.")
+@click.option(
+    "--gate-timeout", type=float, default=GATE_TIMEOUT, show_default=True, help="Seconds to wait for the others."
+)
+@click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
+@click.option(
+    "--on-epoch",
+    type=click.Choice(["ignore", "restart"]),
+    default="ignore",
+    show_default=True,
+    help="When a member was replaced: only rewrite the cluster file, or start the command again.",
+)
+@etcd_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def run(screen: Screen, /, etcd: Etcd, run_name: str | None, replicas: str, **given: Any) -> None:
+    """Join a job as one of its tasks, wait until all are there, run COMMAND, and report how it ended.
+
+    COMMAND finds who it is and who the others are in PSBARRIER_… variables, in the JSON file that
+    PSBARRIER_CLUSTER_FILE names, and in what --emit adds. psbarrier.join() in it attaches to this task. It is ended when
+    the job is over.
+
+    \b
+    Exit codes: COMMAND's own (110 to 119 become 1), and
+      0  after success, also when COMMAND was ended because the job had succeeded
+      2  usage                     112  etcd cannot be reached
+    110  the job failed elsewhere  113  etcd refuses
+    111  a deadline passed         114  the task is lost, or another process has it
+    """
+    policy = policy_of(given)
+    plan = Plan(run=run_name, replicas=Replicas.of(replicas), policy=policy, **given)
+    plan.check()
+    raise click.exceptions.Exit(launch(plan, etcd, screen))
+
+
+def launch(plan: Plan, etcd: Etcd, screen: Screen) -> int:
+    """Run the plan to its end; the exit code."""
+    os.environ.pop(VARIABLE, None)  # a task of our own, even below another `psbarrier run`
+    queue: SimpleQueue[Any] = SimpleQueue()
+    with etcd.open() as store, Signals(queue) as signals:
+        with signals.raising():
+            workspace = Workspace()
+        with workspace:
+            one = Launch(plan, Surroundings(store, etcd.environment(), workspace, screen))
+            with signals.raising():
+                one.join()
+            (outcome,) = Attendance([Slot(one)], queue).run(joined=True)
+    return outcome.code

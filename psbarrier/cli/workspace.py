@@ -1,0 +1,52 @@
+"""Workspace: what a launching command leaves on this machine while it runs, and never afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from psbarrier.sitter import Sitter
+
+
+class Workspace:
+    """A private folder, and a sitter that ends the children and removes the folder however this process ends."""
+
+    def __init__(self) -> None:
+        self.sitter = Sitter()
+        # Our own random name instead of mkdtemp: the sitter must know it before the folder exists.
+        self.folder = Path(tempfile.gettempdir()) / f"psbarrier-run-{secrets.token_hex(8)}"
+
+    def __enter__(self) -> Self:
+        try:
+            self.sitter.folder(self.folder)
+            self.folder.mkdir(mode=0o700)
+        except BaseException:
+            self.sitter.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.sitter.close()
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file that only this user can read; who reads it meanwhile sees the old or the new text, whole."""
+        path, new = self.folder / name, self.folder / f".{name}.{secrets.token_hex(4)}"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
+        return path
