@@ -120,8 +120,10 @@ class EtcdServer:
         """etcd's version, such as (3, 5, 1)."""
         return etcd_version(self._binary)
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start etcd, with the data and ports it had before, and return once it answers; nothing if it runs.
+
+        With wait=False it returns once the process runs, for a member of a cluster that has no quorum yet.
 
         Raises StoreUnavailableError, with etcd's last words, if it does not answer within 30 seconds, EtcdNotFoundError
         if the program cannot be run, and ClosedError after `close()`.
@@ -134,6 +136,10 @@ class EtcdServer:
         first = not self._ports
         self._make_folder()
         try:
+            if not wait:
+                self._ports = self._ports or free_ports(3)
+                self._launch()
+                return
             while not self._came_up(first, until):
                 pass
         except BaseException:
@@ -210,7 +216,7 @@ class EtcdServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env=etcd_environment(),
+                env=self._environment(),
                 start_new_session=True,
             )
         self._process = process
@@ -221,16 +227,13 @@ class EtcdServer:
             process.stdin.write(b"go\n")
 
     def _command(self) -> list[str]:
-        client, peer, metrics = self._ports
-        client_url, peer_url = f"{'https' if self._tls else 'http'}://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+        client, _, metrics = self._ports
+        client_url = f"{'https' if self._tls else 'http'}://127.0.0.1:{client}"
         flags = [
-            "--name=psbarrier",
+            *self._cluster_flags(),
             f"--data-dir={self.folder / 'data'}",
             f"--listen-client-urls={client_url}",
             f"--advertise-client-urls={client_url}",
-            f"--listen-peer-urls={peer_url}",
-            f"--initial-advertise-peer-urls={peer_url}",
-            f"--initial-cluster=psbarrier={peer_url}",
             "--auto-compaction-mode=periodic",
             "--auto-compaction-retention=5m",
             "--logger=zap",
@@ -244,6 +247,19 @@ class EtcdServer:
             # We have no client certificate; this port tells how it is without one.
             flags.append(f"--listen-metrics-urls=http://127.0.0.1:{metrics}")
         return [self._binary, *flags, *self._extra_args]
+
+    def _cluster_flags(self) -> list[str]:
+        """Who it is, and who else belongs to its cluster: nobody."""
+        url = f"http://127.0.0.1:{self._ports[1]}"
+        return [
+            "--name=psbarrier",
+            f"--listen-peer-urls={url}",
+            f"--initial-advertise-peer-urls={url}",
+            f"--initial-cluster=psbarrier={url}",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return etcd_environment()
 
     def _healthy(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self._ports[2 if self._tls else 0], timeout=2.0)

@@ -85,7 +85,9 @@ class StoreUnavailableError(StoreError, ConnectionError):
     applied: bool | None = None
 
     @classmethod
-    def after(cls, seconds: float, what: str, reasons: Mapping[str, str], *, applied: bool | None) -> StoreUnavailableError:
+    def after(
+        cls, seconds: float, what: str, reasons: Mapping[str, str], *, applied: bool | None
+    ) -> StoreUnavailableError:
         """The error that says `what` etcd did for so many seconds, and what went wrong at each endpoint."""
         places = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in reasons.items())
         return cls(

@@ -55,7 +55,9 @@ class Policy:
         if self.success is not None:
             for role in self.success:
                 if role not in replicas:
-                    raise InvalidArgumentError(f"the policy's success role {role!r} is not among the replicas {replicas}")
+                    raise InvalidArgumentError(
+                        f"the policy's success role {role!r} is not among the replicas {replicas}"
+                    )
             if not self.success:
                 raise InvalidArgumentError("the policy's success names no role, so the job could never succeed")
             return self.success

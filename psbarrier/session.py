@@ -41,7 +41,6 @@ from psbarrier.flows.effects import (
     Unfollow,
     confirm,
 )
-from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
 from psbarrier.protocol.lease import LeaseClock
 from psbarrier.protocol.standing import Standing
@@ -55,6 +54,8 @@ logger = logging.getLogger("psbarrier")
 
 CLOSING = 2.0
 """Seconds that closing may spend on telling etcd; the lease runs out by itself otherwise."""
+OVERRUN = 1.0
+"""Seconds by which no wait outlives its deadline, clearing up included."""
 WARN_AFTER = 30.0
 
 
@@ -223,7 +224,7 @@ class Session:
                 self._stop_keeping(effect.lease)
                 if effect.lease == self._member_lease:
                     self._member_lease = 0  # so that closing does not try it a second time
-                self._revoke(effect.lease, max(effect.until, self.clock.now() + GRACE))
+                self._revoke(effect.lease, max(effect.until + OVERRUN, self.clock.now() + OVERRUN / 5))
             case Keep():
                 self._keep_run(effect)
             case Follow():

@@ -142,7 +142,9 @@ def _parse_replicas(text: str) -> dict[str, int]:
     for part in text.split(","):
         role, equals, count = part.strip().partition("=")
         if not equals or not re.fullmatch(r"[0-9]{1,9}", count.strip()):
-            raise InvalidArgumentError(f"the replicas {text!r} do not read ROLE=N,ROLE=N: {part.strip()!r} does not fit")
+            raise InvalidArgumentError(
+                f"the replicas {text!r} do not read ROLE=N,ROLE=N: {part.strip()!r} does not fit"
+            )
         if role.strip() in pairs:
             raise InvalidArgumentError(f"the replicas {text!r} name the role {role.strip()!r} twice")
         pairs[role.strip()] = int(count)

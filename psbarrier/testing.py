@@ -3,6 +3,7 @@
 - `job()`: a whole job in memory, with members to kill, restart and cut off. No etcd, no network, no real time.
 - `MemoryStore`: the store below it: etcd's semantics in a dict, a clock that moves by `advance()` only, failures on demand.
 - `EtcdServer`: a real etcd in a temporary folder, for what only the real one can show.
+- `EtcdCluster`: three of them, whose links to each other and to the clients can be cut, silenced and slowed.
 
 The pytest plugin, which comes with the package, has `MemoryStore` and `EtcdServer` as the fixtures `psbarrier_store` and
 `psbarrier_etcd`.
@@ -19,6 +20,7 @@ from typing import Self, TypeVar
 from psbarrier.asking import TTL
 from psbarrier.embedded import EtcdServer
 from psbarrier.errors import InvalidArgumentError, LeaseNotFoundError
+from psbarrier.etcd_cluster import EtcdCluster
 from psbarrier.join import join
 from psbarrier.member import Member
 from psbarrier.policy import Policy
@@ -26,7 +28,7 @@ from psbarrier.spec import ClusterSpec, Replicas, Task
 from psbarrier.store.manual_clock import ManualClock
 from psbarrier.store.memory import MemoryStore
 
-__all__ = ["EtcdServer", "Job", "ManualClock", "MemoryStore", "job"]
+__all__ = ["EtcdCluster", "EtcdServer", "Job", "ManualClock", "MemoryStore", "job"]
 
 R = TypeVar("R")
 PATIENCE = 30.0

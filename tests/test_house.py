@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sitter": set(),
     "etcd_binary": {"errors"},
     "embedded": {"errors", "etcd_binary", "sitter"},
-    "link": set(),
+    "link": {"errors"},
     "link_proxy": {"errors", "link"},
     "cluster_links": {"errors", "link", "link_proxy"},
     "etcd_member": {"errors", "etcd_binary", "embedded", "cluster_links"},

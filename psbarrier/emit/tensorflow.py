@@ -34,9 +34,13 @@ def _check(spec: ClusterSpec, cluster: dict[str, list[str]]) -> None:
         raise InvalidArgumentError("TensorFlow takes one chief: 'master' is its old name, so give only 'chief'")
     for role in cluster:
         if role not in _ROLES:
-            raise InvalidArgumentError(f"TensorFlow knows the roles {', '.join(_ROLES)}, and not {role!r}: rename the role")
+            raise InvalidArgumentError(
+                f"TensorFlow knows the roles {', '.join(_ROLES)}, and not {role!r}: rename the role"
+            )
     for role in ("chief", "evaluator"):
         if len(cluster.get(role, [])) > 1:
-            raise InvalidArgumentError(f"TensorFlow takes at most one {role}, and this cluster has {len(cluster[role])}")
+            raise InvalidArgumentError(
+                f"TensorFlow takes at most one {role}, and this cluster has {len(cluster[role])}"
+            )
     if "ps" in cluster and "worker" not in cluster:
         raise InvalidArgumentError("TensorFlow's parameter-server strategy needs at least one worker beside the ps")

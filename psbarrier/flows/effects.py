@@ -144,7 +144,9 @@ class Progress:
         return f"{line}; missing: {describe_missing(self.missing, self.of - self.there)}" if self.missing else line
 
 
-Effect: TypeAlias = Apply | Await | Change | Pause | Grant | Revoke | Keep | Follow | Unfollow | Silence | Tell | Trouble
+Effect: TypeAlias = (
+    Apply | Await | Change | Pause | Grant | Revoke | Keep | Follow | Unfollow | Silence | Tell | Trouble
+)
 Flow: TypeAlias = Generator[Effect, Any, R]
 
 SHOWN = 10

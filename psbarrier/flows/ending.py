@@ -97,9 +97,7 @@ def getting(
             yield Tell(Progress(what, 0, 1, {}, patience.waited(), patience.left()))
 
 
-def watching_job(
-    me: Standing, view: ControlView, clock: Callable[[], float], until: float | None
-) -> Flow[JobState]:
+def watching_job(me: Standing, view: ControlView, clock: Callable[[], float], until: float | None) -> Flow[JobState]:
     """How the job ended, once it has; raises JobTimeoutError at `until` with who has not finished."""
     # A parameter server spends the whole training here, so it says so once in ten minutes, and not as a warning.
     patience = Patience(clock, until, first=LONG, every=LONG)
@@ -117,7 +115,9 @@ def watching_job(
         if patience.due():
             of = len(me.config.replicas.tasks(me.config.policy.deciding_roles(me.config.replicas)))
             what = f"{me.task} waits for the end of job {me.job!r}"
-            yield Tell(Progress(what, of - len(missing), of, missing, patience.waited(), patience.left(), expected=True))
+            yield Tell(
+                Progress(what, of - len(missing), of, missing, patience.waited(), patience.left(), expected=True)
+            )
 
 
 def unfinished(me: Standing, view: ControlView) -> dict[str, str]:

@@ -319,7 +319,10 @@ class Duty:
                 departure = Departure.unpack(kv.key, kv.value) if kv else None
                 incarnation = view.lost[task]
                 if departure is not None and departure.incarnation == incarnation:
-                    when, why = departure.since, f"{departure.kind} at {clock_time(departure.since)}: {departure.reason}"
+                    when, why = (
+                        departure.since,
+                        f"{departure.kind} at {clock_time(departure.since)}: {departure.reason}",
+                    )
                 else:
                     when = self.wall()
                     why = f"lost at {clock_time(when)}: its lease ran out or was revoked"

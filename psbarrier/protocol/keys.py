@@ -175,4 +175,6 @@ def parse_task(prefix: str, key: str) -> Task:
             raise ValueError(index)
         return Task(role, int(index))
     except ValueError as error:
-        raise MalformedValueError(f"the key {key!r} does not name a task; it was not written by psbarrier", key=key) from error
+        raise MalformedValueError(
+            f"the key {key!r} does not name a task; it was not written by psbarrier", key=key
+        ) from error

@@ -122,7 +122,9 @@ def found(me: Applicant, founding: Founding, run_lease: int) -> Txn:
             Compare(old.config, "create", "==", old_config.create),
             Compare(old.members, "create", "==", 0, end=prefix_end(old.members)),
         ]
-        closed = JobState("failed", by="nobody", reason="abandoned: its last process had gone", exit_code=1, since=founding.wall)
+        closed = JobState(
+            "failed", by="nobody", reason="abandoned: its last process had gone", exit_code=1, since=founding.wall
+        )
         writes.append(Put(old.state, pack_state(closed), old_config.lease))
     return Txn(tuple(compares), (*writes, *me.entry()), (Range(me.keys.config),))
 
@@ -167,7 +169,9 @@ def lead(me: Standing) -> Txn:
     )
 
 
-def decree(me: Standing, term: int, seen: Mapping[str, int], writes: Mapping[str, bytes], extra: tuple[Op, ...] = ()) -> Txn:
+def decree(
+    me: Standing, term: int, seen: Mapping[str, int], writes: Mapping[str, bytes], extra: tuple[Op, ...] = ()
+) -> Txn:
     """A leader's write of `writes`, whose keys it last saw at the revisions `seen`.
 
     Refused, it reads control and the witnesses. Harmless to repeat: whatever was applied changed the `mod` of a key
@@ -252,7 +256,9 @@ class Party:
             (Range(self.key), Range(self.arrival_key(at)), Range(keys.state), *self.me.witnesses()),
         )
 
-    def change(self, seen: int, record: BarrierRecord, *, unless: str | None = None, also: tuple[Range, ...] = ()) -> Txn:
+    def change(
+        self, seen: int, record: BarrierRecord, *, unless: str | None = None, also: tuple[Range, ...] = ()
+    ) -> Txn:
         """Write `record` over the barrier as it was `seen`: a new round, a new era, or a break.
 
         With `unless`, only while that arrival does not exist. Accepted, it reads `also` from 1 on; refused, it reads
@@ -288,7 +294,8 @@ def finish(me: Standing, registration: Registration, wall: float) -> Txn:
     if me.task.role in deciding:
         # All compares are decided before any write, so our own tick still counts one less.
         counts = [
-            Compare(keys.finish_tick(role), "version", "==", replicas[role] - (role == me.task.role)) for role in deciding
+            Compare(keys.finish_tick(role), "version", "==", replicas[role] - (role == me.task.role))
+            for role in deciding
         ]
         success = Put(keys.state, pack_state(JobState("succeeded", since=wall)), me.run_lease)
         writes.append(Txn((*counts, absent(keys.state)), (success,)))

@@ -255,4 +255,3 @@ def prefix_end(prefix: str) -> str:
     'jobs/a0'
     """
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
-

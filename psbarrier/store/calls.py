@@ -139,4 +139,3 @@ class _Ordeal:
         seconds = self._clock.now() - self._started
         applied = None if self._ambiguous else False
         return StoreUnavailableError.after(seconds, what, self._reasons, applied=applied)
-
