@@ -9,7 +9,7 @@ import contextlib
 import json
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from http.client import HTTPConnection
 from types import TracebackType
@@ -20,7 +20,8 @@ from helpers import eventually
 import psbarrier
 from psbarrier import Barrier, Member, Task
 from psbarrier.embedded import EtcdServer
-from psbarrier.store.base import KV, Range, Store, Txn, prefix_end
+from psbarrier.errors import StoreUnavailableError
+from psbarrier.store.base import KV, Delete, Put, Range, Store, Txn, TxnReply, prefix_end
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.memory import MemoryStore
 
@@ -169,6 +170,10 @@ class Place:
             gateway.request("POST", "/v3/lease/leases", body="{}")
             return {int(lease["ID"]) for lease in json.loads(gateway.getresponse().read()).get("leases", [])}
 
+    def over(self) -> bool:
+        """Whether it is decided how the job's run ended; read from the store, for a member may hear of it later."""
+        return any(name.endswith("/control/state") for name in self.names())
+
     def departure(self, task: Task) -> str:
         """What is recorded of how the task went away last."""
         (kv,) = [kv for kv in self.kvs() if kv.key.endswith(f"/departures/{task}")]
@@ -233,3 +238,35 @@ class Untouchable:
 
     def _refuse(self, *args: Any, **options: Any) -> Any:
         raise AssertionError(f"something was asked of the store: {args!r} {options!r}")
+
+
+class Losing:
+    """A store that loses the reply to one transaction: the first that writes a key with `part` in its name.
+
+    The transaction itself was `applied` or not. `afterwards` is called before the sender learns anything.
+    """
+
+    def __init__(self, store: Store, part: str, applied: bool, afterwards: Callable[[], object] = lambda: None) -> None:
+        self._store, self._part, self._applied, self._afterwards = store, part, applied, afterwards
+        self.lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def txn(self, txn: Txn, *, until: float) -> TxnReply:
+        if self.lost or not any(self._part in key for key in written(txn)):
+            return self._store.txn(txn, until=until)
+        self.lost = True
+        if self._applied:
+            self._store.txn(txn, until=until)
+        self._afterwards()
+        raise StoreUnavailableError("the reply was lost", reasons={}, applied=None)
+
+
+def written(txn: Txn) -> Iterator[str]:
+    """The keys that a transaction writes if it is accepted."""
+    for op in txn.then:
+        if isinstance(op, Txn):
+            yield from written(op)
+        elif isinstance(op, (Put, Delete)):
+            yield op.key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from jobs import PATIENCE, Place, arrive, barriers, call, raised, rejoin, returned
+from jobs import PATIENCE, Counting, Place, arrive, barriers, call, raised, rejoin, returned
 
 from psbarrier.errors import (
     BarrierBrokenError,
@@ -44,6 +44,22 @@ def test_a_party_that_arrived_and_then_vanished_still_counts(place: Place) -> No
     assert isinstance(raised(waiting[1]), SlotLostError)
 
 
+def test_an_arrival_of_a_party_that_vanished_is_asked_for_once(memory: Place) -> None:
+    """Whoever waits finds out that the lost party had arrived, and then costs etcd nothing more."""
+    store = Counting(memory.client())
+    members = [memory.join("worker", 0, replicas=THREE, store=store)]
+    members += [memory.join("worker", index, replicas=THREE) for index in (1, 2)]
+    parties = barriers(members, on_loss="break")
+    waiting = arrive(memory, *parties[:2], timeout=None)
+    memory.lose(members[1])
+    memory.until(lambda: parties[2]._view.gone.lost)
+    before = store.requests
+    memory.until(lambda: store.clock.now() > 1_050, step=5.0)
+    assert store.requests - before <= 30  # the reports of one who waits long, and the leader's signs of life
+    assert parties[2].wait(PATIENCE) == 2
+    assert returned(waiting[0]) == 0
+
+
 def test_a_lost_party_is_awaited_by_default(place: Place) -> None:
     """on_loss="wait": the barrier is released when the task is back, and not before."""
     members = place.start(THREE)
@@ -65,7 +81,8 @@ def test_a_party_that_crashes_after_arriving_is_not_counted_twice(place: Place) 
     place.until(waiting[1].done)
     assert isinstance(raised(waiting[1]), SlotLostError)
     again = call(back.wait, PATIENCE)
-    place.until(lambda: back.n_waiting == 2 and "/0000000000.0000000001." in "".join(place.names()), step=0)
+    second_round = "/arrivals/b/0000000000.0000000001."
+    place.until(lambda: sum(second_round in name for name in place.names()) == 2, step=0)
     assert not again.done()
     assert not waiting[0].done()
     assert parties[2].wait(PATIENCE) == 2

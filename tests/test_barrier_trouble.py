@@ -9,18 +9,19 @@ import time
 from typing import Any
 
 import pytest
-from jobs import PATIENCE, TWO, Place, call, raised, returned
+from jobs import PATIENCE, TWO, Losing, Place, call, raised, returned, written
 
 from psbarrier import Barrier
 from psbarrier.embedded import EtcdServer
 from psbarrier.errors import BarrierBrokenError, BarrierOutcomeUnknownError, BarrierTimeoutError
+from psbarrier.store.base import Txn, TxnReply
 from psbarrier.store.memory import MemoryStore
 
 
-def pair(place: Place) -> tuple[MemoryStore, Barrier, Barrier]:
-    """A barrier of two, the first of which has a network that the test can cut."""
+def pair(place: Place, losing: Losing | None = None) -> tuple[MemoryStore, Barrier, Barrier]:
+    """A barrier of two, the first of which has a network that the test can cut, or that loses a reply."""
     store = place.memory_client()
-    first, second = place.join("worker", 0, store=store), place.join("worker", 1)
+    first, second = place.join("worker", 0, store=losing or store), place.join("worker", 1)
     first.cluster(PATIENCE)
     return store, first.barrier("b"), second.barrier("b")
 
@@ -31,21 +32,22 @@ def pair(place: Place) -> tuple[MemoryStore, Barrier, Barrier]:
 @pytest.mark.parametrize("applied", [False, True])
 def test_an_arrival_whose_reply_is_lost_is_counted_once(memory: Place, applied: bool) -> None:
     """Repeating it is harmless, and the order of arrival is found out."""
-    store, first, second = pair(memory)
-    store.fail_next("txn", applied=applied)
+    store = Losing(memory.client(), "/arrivals/", applied)
+    _, first, second = pair(memory, store)
     waiting = call(first.wait, PATIENCE)
     memory.until(lambda: second.n_waiting == 1, step=0)
     assert second.wait(PATIENCE) == 1
     assert returned(waiting) == 0
+    assert store.lost
 
 
 @pytest.mark.parametrize("applied", [False, True])
 def test_a_release_whose_reply_is_lost_is_one_release(memory: Place, applied: bool) -> None:
     """The one who came last may not know it; all pass all the same, and once."""
-    store, last, first = pair(memory)
+    store = Losing(memory.client(), "/arrivals/", applied)
+    _, last, first = pair(memory, store)
     waiting = call(first.wait, PATIENCE)
     memory.until(lambda: first.n_waiting == 1, step=0)
-    store.fail_next("txn", applied=applied)
     assert last.wait(PATIENCE) == 1
     assert returned(waiting) == 0
     assert first.generation == last.generation == 1
@@ -54,11 +56,14 @@ def test_a_release_whose_reply_is_lost_is_one_release(memory: Place, applied: bo
 @pytest.mark.parametrize("applied", [False, True])
 def test_a_timeout_whose_break_is_not_confirmed_is_still_this_callers_timeout(memory: Place, applied: bool) -> None:
     """The caller whose deadline it was gets BarrierTimeoutError, and everybody the names of the missing."""
-    store, first, second = pair(memory)
+    store = Losing(memory.client(), "/control/barriers/", applied)
+    _, first, second = pair(memory, store)
+    store.lost = True  # not yet: an arrival may write that key, too
     waiting = call(first.wait, 4.0)
     memory.until(lambda: second.n_waiting == 1, step=0)
-    store.fail_next("txn", applied=applied)
+    store.lost = False
     memory.until(waiting.done, step=0.1)
+    assert store.lost
     error = raised(waiting)
     assert type(error) is BarrierTimeoutError
     assert error.missing == {"worker/1": "registered, not arrived"}
@@ -74,9 +79,10 @@ def test_a_break_is_certain_even_if_etcd_goes_away_right_after_it(memory: Place)
     memory.until(lambda: second.n_waiting == 1, step=0)
     plain = store.txn
 
-    def cut_after_the_break(txn: Any, *, until: float) -> Any:
+    def cut_after_the_break(txn: Txn, *, until: float) -> TxnReply:
         reply = plain(txn, until=until)
-        store.cut()
+        if any("/control/barriers/" in key for key in written(txn)):
+            store.cut()
         return reply
 
     store.txn = cut_after_the_break  # type: ignore[method-assign]
