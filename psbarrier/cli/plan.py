@@ -11,7 +11,7 @@ from psbarrier.arguments import seconds
 from psbarrier.asking import JOIN_TIMEOUT, TTL, check_ttl
 from psbarrier.cli import environment
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.flows.joining import check_slot
+from psbarrier.flows.refusals import check_slot
 from psbarrier.policy import Policy
 from psbarrier.protocol.records import Config
 from psbarrier.spec import Replicas, check_address, check_name

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from attrs import frozen
 
 from psbarrier.errors import (
-    AlreadyFinishedError,
-    InvalidArgumentError,
-    JobMismatchError,
     LeaseNotFoundError,
     SlotTakenError,
     StoreError,
@@ -20,6 +17,7 @@ from psbarrier.errors import (
 from psbarrier.flows.effects import Change, Flow, Follow, Grant, Pause, Progress, Revoke, Tell, Unfollow, settle
 from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
+from psbarrier.flows.refusals import refuse_finished, require_same, taken
 from psbarrier.policy import MIN_RETENTION
 from psbarrier.protocol.keys import JobKeys, RunKeys, below
 from psbarrier.protocol.records import Config, Current, Registration, unpack_state
@@ -76,8 +74,10 @@ def joining(want: Wanted, clock: Callable[[], float], wall: Callable[[], float],
             # Ours ran out while we waited, during an outage for example: nothing can be bound to it any more.
             if clock() >= until:
                 raise
-        except Exception:
+        except Exception as error:
             yield Revoke(flow.lease, until)
+            if isinstance(error, StoreUnavailableError) and flow.waits_for is not None:
+                raise flow.waits_for from error  # etcd only failed to say at the very end what it had said before
             raise
 
 
@@ -91,6 +91,7 @@ class _Joining:
         self.view: ControlView | None = None
         self.index = want.index
         self.patience = Patience(clock, until)
+        self.waits_for: SlotTakenError | None = None
 
     def run(self) -> Flow[Joined]:
         attempt = 0
@@ -194,13 +195,14 @@ class _Joining:
             if state is not None:
                 if self.want.run is None:
                     return None
-                self._refuse_finished(me.task, member)
+                refuse_finished(self.want.job.job, me.task, member)
                 raise unpack_state(state.key, state.value).error(self.want.job.job)
-            self._require_same(config)
+            require_same(self.want.job.job, self.want.config, config)
             if member is None:
+                self.waits_for = None
                 continue
             if self.want.index is not None:
-                self._refuse_finished(me.task, member)
+                refuse_finished(self.want.job.job, me.task, member)
             yield from self._elsewhere(me, config, member, reply.revision)
 
     def _refound(self, run: str, keys: RunKeys, me: Applicant, member: KV | None) -> Flow[Joined | None]:
@@ -247,7 +249,7 @@ class _Joining:
             # A finished task, whose registration is bound to the run's lease, will never be free.
             held = [index for index, kv in self._taken(reply.many(2), me.keys).items() if kv.lease != config.lease]
             if not held:
-                self._refuse_finished(me.task, member)
+                refuse_finished(self.want.job.job, me.task, member)
             elif me.task.index not in held:
                 self.index = held[0]
                 return
@@ -260,14 +262,19 @@ class _Joining:
 
     def _wait_for(self, me: Applicant, member: KV, revision: int) -> Flow[None]:
         holder = Registration.unpack(member.key, member.value)
+        self.waits_for = self._taken_by(me.task, holder)
         if self.clock() >= self.until:
-            self._raise_taken(me.task, holder)
+            raise self.waits_for
         if self.patience.due():
             why = f"held by {holder.holder}; if that is dead, etcd frees it within {holder.ttl} s"
             what = f"slot {me.task} of job {self.want.job.job!r}"
             yield Tell(Progress(what, 0, 1, {str(me.task): why}, self.patience.waited(), self.patience.left()))
         prefix = me.keys.role_members(self.want.role) if self.want.index is None else member.key
         yield Change(prefix, revision, self.patience.next())
+
+    def _taken_by(self, task: Task, holder: Registration) -> SlotTakenError:
+        slots = self.want.config.replicas[self.want.role] if self.want.index is None else 1
+        return taken(self.want.job.job, task, holder, slots)
 
     # -- the answers
 
@@ -295,56 +302,9 @@ class _Joining:
         )
         return Joined(standing, self.view, me.registration)
 
-    def _require_same(self, config: KV) -> None:
-        if config.value == self.want.config.pack():
-            return
-        ours, theirs = self.want.config.as_dict(), Config.unpack(config.key, config.value).as_dict()
-        differing = [name for name in ours if ours[name] != theirs[name]]
-        raise JobMismatchError(
-            f"this process and the running job {self.want.job.job!r} disagree about {' and '.join(differing)}: "
-            f"ours is {[ours[name] for name in differing]}, the job's is {[theirs[name] for name in differing]}; "
-            "start all processes of a job with the same settings, or end the running job first (psbarrier abort)",
-            ours=ours,
-            theirs=theirs,
-        )
-
-    def _refuse_finished(self, task: Task, member: KV | None) -> None:
-        if member is not None and Registration.unpack(member.key, member.value).finished:
-            raise AlreadyFinishedError(
-                f"{task} of job {self.want.job.job!r} has already finished in this run, so it is not started again",
-                task=str(task),
-            )
-
-    def _raise_taken(self, task: Task, holder: Registration) -> NoReturn:
-        if self.want.index is None:
-            count = self.want.config.replicas[self.want.role]
-            what = (
-                f"all {count} slots of role {self.want.role!r} in job {self.want.job.job!r} are taken, {task} for one"
-            )
-        else:
-            what = f"{task} of job {self.want.job.job!r} is taken"
-        raise SlotTakenError(
-            f"{what}: it is held by {holder.holder}, and still was when the join deadline passed; "
-            "end that process, or join with takeover='force'",
-            task=str(task),
-            holder=holder.holder,
-        )
-
 
 def _is_mine(member: KV, me: Applicant) -> bool:
     try:
         return Registration.unpack(member.key, member.value).incarnation == me.registration.incarnation
     except StoreError:
         return False
-
-
-def check_slot(config: Config, role: str, index: int | None) -> None:
-    """Raises InvalidArgumentError, before any IO, for a task or policy that these replicas do not have."""
-    config.replicas.require(Task(role, 0 if index is None else index))
-    config.policy.deciding_roles(config.replicas)
-    if isinstance(config.policy.loss_grace, Mapping):
-        for name in config.policy.loss_grace:
-            if name not in config.replicas:
-                raise InvalidArgumentError(
-                    f"the policy's loss_grace names {name!r}, which is not among {config.replicas}"
-                )

@@ -103,8 +103,9 @@ class MemoryStore:
         return self._call("grant", lambda: self._server.grant(ttl), until)
 
     def revoke(self, lease: int, *, until: float) -> None:
-        """End a lease, if it has not ended; without a connection, wait for one until `until`."""
-        self._call("revoke", lambda: self._server.revoke(lease), until)
+        """End a lease, if it has not ended. Without a connection it fails at once: who closes a member that was cut off
+        does not want to wait for a clock that stands still."""
+        self._call("revoke", lambda: self._server.revoke(lease), until, waits=False)
 
     def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> MemoryKeeping:
         """Beat now, before this returns, then every `interval` seconds of the clock, on the advancing thread."""

@@ -147,18 +147,23 @@ class TestCut:
     @pytest.mark.parametrize("mend", ["heal", "start"])
     def test_the_other_verbs_wait_until_it_is_mended(self, memory: MemoryStore, mend: str) -> None:
         """Then they are answered, whatever time it is."""
-        lease = memory.grant(60, until=soon(memory))
         (memory.cut if mend == "heal" else memory.stop)()
         until = soon(memory)
         calls = [
             InThread(lambda: memory.read(Range("a"), until=until)),
             InThread(lambda: memory.grant(60, until=until)),
-            InThread(lambda: memory.revoke(lease, until=until)),
             InThread(lambda: memory.watch("", Recorder(), until=until)),
         ]
-        memory.clock.await_waiters(4)
+        memory.clock.await_waiters(3)
         getattr(memory, mend)()
-        assert [call.join().error for call in calls] == [None] * 4
+        assert [call.join().error for call in calls] == [None] * 3
+
+    def test_a_revoke_fails_at_once(self, memory: MemoryStore) -> None:
+        """Whoever closes a member that was cut off does not wait for a clock that stands still."""
+        lease = memory.grant(60, until=soon(memory))
+        memory.cut()
+        with pytest.raises(StoreUnavailableError, match="cut"):
+            memory.revoke(lease, until=soon(memory))
 
     def test_the_other_verbs_fail_at_their_deadline(self, memory: MemoryStore) -> None:
         """Which is the clock's, to the second."""
