@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -42,12 +42,13 @@ from psbarrier.flows.effects import (
     confirm,
 )
 from psbarrier.flows.patience import Patience
-from psbarrier.protocol.lease import LeaseClock
+from psbarrier.hold import Hold
 from psbarrier.protocol.standing import Standing
-from psbarrier.protocol.views import View
+from psbarrier.report import log_progress
 from psbarrier.runner import Runner
 from psbarrier.state import MemberState
-from psbarrier.store.base import KV, Event, Keeping, Store, TxnReply, Watch
+from psbarrier.store.base import Store, TxnReply
+from psbarrier.watches import Watches
 
 R = TypeVar("R")
 logger = logging.getLogger("psbarrier")
@@ -56,7 +57,6 @@ CLOSING = 2.0
 """Seconds that closing may spend on telling etcd; the lease runs out by itself otherwise."""
 OVERRUN = 1.0
 """Seconds by which no wait outlives its deadline, clearing up included."""
-WARN_AFTER = 30.0
 
 
 class Session:
@@ -72,13 +72,8 @@ class Session:
         self.strict = strict
         self.on_progress: Callable[[Progress], None] = on_progress or log_progress
         self._runner = Runner.of(store)
-        self._watches: dict[View, Watch] = {}
-        self._changes: dict[str, _ChangeSink] = {}
-        self._leases: dict[int, Keeping] = {}
-        self._member_lease = 0
-        self._dead_lease = 0
-        self._run_keeping: Keeping | None = None
-        self._lease_clock: LeaseClock | None = None
+        self._watches = Watches(store, self.condition, self._notify, self.lose)
+        self._hold = Hold(store, self.condition, self._notify, self._lease_died, self._run_died)
         self._error: PsBarrierError | None = None
 
     # -- the state
@@ -95,14 +90,12 @@ class Session:
 
     def certain(self) -> bool:
         """Whether the lease surely lives now."""
-        with self.condition:
-            return self._lease_clock is not None and self._lease_clock.certain(self.clock.now())
+        return self._hold.certain()
 
     @property
     def certain_until(self) -> float:
         """When the lease stops being certain, if no keep-alive is confirmed before; by the store's clock."""
-        with self.condition:
-            return self._lease_clock.deadline if self._lease_clock is not None else 0.0
+        return self._hold.deadline or 0.0
 
     @property
     def error(self) -> PsBarrierError | None:
@@ -115,14 +108,14 @@ class Session:
             if self._error is not None:
                 return
             self._error = error
-            keepings, lease = self._take_keepings(), self._member_lease
+            keepings, lease = self._hold.let_go(), self._hold.lease
             self._notify()
 
         def let_go() -> None:
             for keeping in keepings:
                 keeping.stop()
             if lease:
-                self._revoke(lease, self.clock.now() + CLOSING)
+                self._hold.revoke(lease, self.clock.now() + CLOSING)
 
         # Not here: whoever finds out may hold our lock, or be a thread of the store.
         self._runner.call(let_go)
@@ -202,9 +195,10 @@ class Session:
 
     def alarm(self, until: float | None) -> float | None:
         """`until`, or when a strict session must look at its lease."""
-        if not self.strict or self._lease_clock is None or self.standing is None:
+        deadline = self._hold.deadline
+        if not self.strict or deadline is None or self.standing is None:
             return until  # an alarm that nobody acts on would ring for ever
-        return self._lease_clock.deadline if until is None else min(until, self._lease_clock.deadline)
+        return deadline if until is None else min(until, deadline)
 
     def pause_end(self, pause: Pause) -> float:
         """The first repeat comes at once, for a reply is usually lost once; later ones back off to a second."""
@@ -221,18 +215,15 @@ class Session:
             case Grant():
                 return self._grant(effect)
             case Revoke():
-                self._stop_keeping(effect.lease)
-                if effect.lease == self._member_lease:
-                    self._member_lease = 0  # so that closing does not try it a second time
-                self._revoke(effect.lease, max(effect.until + OVERRUN, self.clock.now() + OVERRUN / 5))
+                self._hold.drop(effect.lease, max(effect.until + OVERRUN, self.clock.now() + OVERRUN / 5))
             case Keep():
-                self._keep_run(effect)
+                self._hold.keep_run(effect.lease, effect.interval)
             case Follow():
                 self._follow(effect)
             case Unfollow():
-                self._unfollow(effect.view)
+                self._watches.unfollow(effect.view)
             case Silence():
-                self._stop_keeping(self._member_lease)
+                self._hold.stop(self._hold.lease)
             case Tell():
                 self._tell(effect.progress)
             case Trouble():
@@ -244,8 +235,7 @@ class Session:
         until = max(min(effect.until, now + self.store.request_timeout), now + 0.05)
         reply = self.store.txn(effect.txn, until=until)
         with self.condition:
-            for view in self._watches:
-                view.fold_reply(effect.txn, reply)
+            self._watches.fold_reply(effect.txn, reply)
             self._notify()
         return reply
 
@@ -276,60 +266,36 @@ class Session:
         sent = self.clock.now()
         lease = self._insist(lambda until: self.store.grant(effect.ttl, until=until), effect.until)
         if effect.member:
-            with self.condition:
-                self._lease_clock = LeaseClock(effect.ttl, sent)
-                self._member_lease = lease
-        interval = effect.ttl / 3 if effect.member else min(effect.ttl / 3, 60.0)
-        if effect.member:
-            self.keep(lease, interval)
+            self._hold.take(lease, effect.ttl, sent)
         return lease
-
-    def keep(self, lease: int, interval: float) -> None:
-        """Keep the member's lease alive."""
-        with self.condition:
-            self._member_lease = lease  # before the first answer, which may come before `keep` returns
-        keeping = self.store.keep(lease, interval=interval, on_beat=lambda sent, ttl: self._beaten(lease, sent, ttl))
-        with self.condition:
-            closed = self._error is not None
-            if not closed:
-                self._leases[lease] = keeping
-        if closed:
-            keeping.stop()
 
     def attach(self, standing: Standing, until: float) -> None:
         """Share the lease of a guardian: both keep it, so that either may die."""
-        with self.condition:
-            self._lease_clock = LeaseClock(standing.ttl, self.clock.now() - standing.ttl)
-        self.keep(standing.lease, standing.ttl / 3)
+        self._hold.take(standing.lease, standing.ttl, self.clock.now() - standing.ttl)
         self.enter(standing, until)
-
-    def _beaten(self, lease: int, sent: float, ttl: int) -> None:
-        with self.condition:
-            if lease != self._member_lease or self._lease_clock is None:
-                return
-            if ttl > 0:
-                certain = self._lease_clock.certain(self.clock.now())
-                self._lease_clock.confirm(sent)
-                if not certain:
-                    self._notify()
-                return
-            self._dead_lease, standing = lease, self.standing
-            self._notify()
-        if standing is not None:
-            self.start(self._diagnose(standing))
 
     def enter(self, standing: Standing, until: float) -> None:
         """The task is held from now on; waits for a keep-alive's answer if the last one is too old, as after an outage.
 
         Its lease may have died between our registration and this.
         """
-        self.end_changes()
-        self._wait(lambda: self.certain() or self._dead_lease == standing.lease or None, until)
+        self._watches.end_changes()
+        self._wait(lambda: self.certain() or self._hold.dead(standing.lease) or None, until)
         with self.condition:
             self.standing = standing
-            dead = self._dead_lease == standing.lease
+            dead = self._hold.dead(standing.lease)
         if dead:
             self.start(self._diagnose(standing))
+
+    def _lease_died(self) -> None:
+        standing = self.standing
+        if standing is not None:
+            self.start(self._diagnose(standing))
+
+    def _run_died(self) -> None:
+        standing = self.standing
+        if standing is not None:
+            self.start(confirm(standing, self.clock.now, self.clock.now() + self.store.request_timeout))
 
     def _diagnose(self, standing: Standing) -> Flow[None]:
         """The lease is gone, says etcd; what else is tells the reason."""
@@ -344,70 +310,18 @@ class Session:
             )
         )
 
-    def _keep_run(self, effect: Keep) -> None:
-        keeping = None
-        if effect.lease:
-            keeping = self.store.keep(effect.lease, interval=effect.interval, on_beat=self._run_beaten)
-        with self.condition:
-            if self._error is None:
-                self._run_keeping, keeping = keeping, self._run_keeping
-        if keeping is not None:  # the one before, or, if we were closed meanwhile, the one that comes too late
-            keeping.stop()
-
-    def _run_beaten(self, _sent: float, ttl: int) -> None:
-        standing = self.standing
-        if ttl <= 0 and standing is not None:
-            self.start(confirm(standing, self.clock.now, self.clock.now() + self.store.request_timeout))
-
     def _follow(self, effect: Follow) -> None:
-        with self.condition:
-            known = effect.view in self._watches
-            # Before the watch is open, so that no reply in between is missed either.
-            self._watches.setdefault(effect.view, _NOT_YET)
-        if not known:
+        if self._watches.begin(effect.view):
             try:
-                sink = _ViewSink(self, effect.view)
-                watch = self._insist(
-                    lambda until: self.store.watch(effect.view.prefix, sink, until=until), effect.until
-                )
+                self._insist(lambda until: self._watches.follow(effect.view, until), effect.until)
             except PsBarrierError:
-                self._unfollow(effect.view)
+                self._watches.unfollow(effect.view)
                 raise
-            with self.condition:
-                wanted = effect.view in self._watches
-                if wanted:
-                    self._watches[effect.view] = watch
-            if not wanted:  # closed meanwhile
-                watch.stop()
-
-    def _unfollow(self, view: View) -> None:
-        with self.condition:
-            watch = self._watches.pop(view, None)
-        if watch is not None:
-            watch.stop()
-
-    def _revoke(self, lease: int, until: float) -> None:
-        try:
-            self.store.revoke(lease, until=until)
-        except (StoreError, ClosedError) as error:
-            logger.debug("lease %x is left to run out: %s", lease, error)
 
     def _wait_for_change(self, effect: Change) -> None:
-        known = self._changes.get(effect.prefix)
-        if known is None:
-            known = self._changes[effect.prefix] = _ChangeSink(self, effect.prefix)
-            until = max(effect.until, self.clock.now() + 0.05)
-            known.watch = self.store.watch(effect.prefix, known, until=until)
-            return  # something may have changed before the watch was open
-        sink = known
-        self._wait(lambda: True if sink.revision > effect.revision else None, effect.until)
-
-    def end_changes(self) -> None:
-        """Stop the watches that `Change` opened."""
-        for sink in self._changes.values():
-            if sink.watch is not None:
-                sink.watch.stop()
-        self._changes.clear()
+        sink = self._watches.change(effect.prefix, max(effect.until, self.clock.now() + 0.05))
+        if sink is not None:
+            self._wait(lambda: True if sink.revision > effect.revision else None, effect.until)
 
     # -- closing
 
@@ -416,111 +330,23 @@ class Session:
         other threads wait: they get ClosedError."""
         until = self.clock.now() + CLOSING
         with self.condition:
-            lease = self._member_lease
+            lease = self._hold.lease
             closed = isinstance(self._error, ClosedError)
             alive = self._error is None
             if not closed:
                 self._error = ClosedError("this member has been closed by its own process: join again to go on")
-            keepings = self._take_keepings()
+            keepings = self._hold.let_go()
             self._notify()
         if closed:
             return
         self._runner.forget(self)
-        self.end_changes()
         for keeping in keepings:
             keeping.stop()
-        for view in list(self._watches):
-            self._unfollow(view)
+        self._watches.close()
         if revoke and alive and lease:
-            self._revoke(lease, max(until, self.clock.now() + 0.5))
-
-    def _take_keepings(self) -> list[Keeping]:
-        keepings = list(self._leases.values())
-        self._leases.clear()
-        if self._run_keeping is not None:
-            keepings.append(self._run_keeping)
-            self._run_keeping = None
-        return keepings
-
-    def _stop_keeping(self, lease: int) -> None:
-        keeping = self._leases.pop(lease, None)
-        if keeping is not None:
-            keeping.stop()
+            self._hold.revoke(lease, max(until, self.clock.now() + 0.5))
 
     def _notify(self) -> None:
         """The condition is held."""
         self.condition.notify_all()
         self._runner.wake(self)
-
-
-class _Opening:
-    """Stands for a watch that is being opened."""
-
-    revision = 0
-
-    def stop(self) -> None:
-        pass
-
-
-_NOT_YET = _Opening()
-
-
-# The arguments of the two sinks are named by the Store protocol, whether they are needed or not.
-# ruff: noqa: ARG002
-
-
-class _ViewSink:
-    """Folds what a watch delivers into a view."""
-
-    def __init__(self, session: Session, view: View) -> None:
-        self._session, self._view = session, view
-
-    def events(self, events: Sequence[Event], revision: int) -> None:
-        with self._session.condition:
-            self._view.fold_events(events)
-            self._session._notify()
-
-    def snapshot(self, kvs: Sequence[KV], revision: int) -> None:
-        with self._session.condition:
-            self._view.fold_snapshot(kvs, revision)
-            self._session._notify()
-
-    def failed(self, error: PsBarrierError) -> None:
-        if isinstance(error, StoreUnavailableError | ClosedError):
-            return
-        # Without its watch a member learns nothing any more; to go on waiting would be to hang.
-        self._session.lose(error)
-
-
-class _ChangeSink:
-    """Remembers when something below a prefix changed last."""
-
-    def __init__(self, session: Session, prefix: str) -> None:
-        self._session, self._prefix = session, prefix
-        self.revision = 0
-        self.watch: Watch | None = None
-
-    def events(self, events: Sequence[Event], revision: int) -> None:
-        # A watch on the key of worker/1 also sees worker/10.
-        if any(event.kv.key == self._prefix or self._prefix.endswith("/") for event in events):
-            self._changed(revision)
-
-    def snapshot(self, kvs: Sequence[KV], revision: int) -> None:
-        self._changed(revision)
-
-    def failed(self, error: PsBarrierError) -> None:
-        self._session.lose(error)
-
-    def _changed(self, revision: int) -> None:
-        with self._session.condition:
-            self.revision = max(self.revision, revision)
-            self._session._notify()
-
-
-def log_progress(progress: Progress) -> None:
-    """One line for each report: INFO at first, WARNING (which is visible without any set-up) from 30 s on.
-
-    A wait that is meant to be long, such as that of a parameter server for the end of its job, stays at INFO.
-    """
-    late = progress.waited >= WARN_AFTER and not progress.expected
-    logger.log(logging.WARNING if late else logging.INFO, "%s", progress)

@@ -23,7 +23,7 @@ SOURCES = {
 
 VALUES = {"errors", "arguments", "names", "spec", "state", "policy"}
 PURE = VALUES | {"store.base", "protocol", "flows"}
-RUNNING = PURE | {"runner", "session"}
+RUNNING = PURE | {"hold", "report", "runner", "session", "watches"}
 SERVER = {"embedded", "etcd_binary", "sitter"}
 
 # Each unit (a module, or a package below psbarrier/ with all that is in it) and the units that it may import.
@@ -42,7 +42,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": VALUES | {"store.base"},
     "flows": VALUES | {"store.base", "protocol"},
     "runner": PURE,
-    "session": PURE | {"runner"},
+    "hold": PURE,
+    "watches": PURE,
+    "report": PURE,
+    "session": PURE | {"hold", "report", "runner", "watches"},
     "leader": RUNNING,
     "barrier": RUNNING,
     "notifier": RUNNING,

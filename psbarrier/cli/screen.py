@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from psbarrier.flows.effects import Progress, describe_missing
-from psbarrier.session import log_progress
+from psbarrier.report import log_progress
 
 logger = logging.getLogger("psbarrier")
 

@@ -77,7 +77,8 @@ def joining(want: Wanted, clock: Callable[[], float], wall: Callable[[], float],
         except Exception as error:
             yield Revoke(flow.lease, until)
             if isinstance(error, StoreUnavailableError) and flow.waits_for is not None:
-                raise flow.waits_for from error  # etcd only failed to say at the very end what it had said before
+                # etcd failed to say at the very end what it had said before, and that is what the caller must know.
+                raise flow.taken_by(*flow.waits_for, "when etcd last answered") from error
             raise
 
 
@@ -91,7 +92,7 @@ class _Joining:
         self.view: ControlView | None = None
         self.index = want.index
         self.patience = Patience(clock, until)
-        self.waits_for: SlotTakenError | None = None
+        self.waits_for: tuple[Task, Registration] | None = None
 
     def run(self) -> Flow[Joined]:
         attempt = 0
@@ -262,9 +263,9 @@ class _Joining:
 
     def _wait_for(self, me: Applicant, member: KV, revision: int) -> Flow[None]:
         holder = Registration.unpack(member.key, member.value)
-        self.waits_for = self._taken_by(me.task, holder)
+        self.waits_for = (me.task, holder)
         if self.clock() >= self.until:
-            raise self.waits_for
+            raise self.taken_by(me.task, holder, "and still was when the join deadline passed")
         if self.patience.due():
             why = f"held by {holder.holder}; if that is dead, etcd frees it within {holder.ttl} s"
             what = f"slot {me.task} of job {self.want.job.job!r}"
@@ -272,9 +273,9 @@ class _Joining:
         prefix = me.keys.role_members(self.want.role) if self.want.index is None else member.key
         yield Change(prefix, revision, self.patience.next())
 
-    def _taken_by(self, task: Task, holder: Registration) -> SlotTakenError:
+    def taken_by(self, task: Task, holder: Registration, when: str) -> SlotTakenError:
         slots = self.want.config.replicas[self.want.role] if self.want.index is None else 1
-        return taken(self.want.job.job, task, holder, slots)
+        return taken(self.want.job.job, task, holder, slots, when)
 
     # -- the answers
 

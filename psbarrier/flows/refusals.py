@@ -34,13 +34,12 @@ def refuse_finished(job: str, task: Task, member: KV | None) -> None:
         )
 
 
-def taken(job: str, task: Task, holder: Registration, slots: int) -> SlotTakenError:
-    """What to raise when `task`, or every one of `slots` slots, was held until the join deadline."""
+def taken(job: str, task: Task, holder: Registration, slots: int, when: str) -> SlotTakenError:
+    """What to raise when `task`, or every one of `slots` slots, was held at the join deadline, or `when` we last knew."""
     all_of_them = f"all {slots} slots of role {task.role!r} in job {job!r} are taken, {task} for one"
     what = all_of_them if slots > 1 else f"{task} of job {job!r} is taken"
     return SlotTakenError(
-        f"{what}: it is held by {holder.holder}, and still was when the join deadline passed; "
-        "end that process, or join with takeover='force'",
+        f"{what}: it is held by {holder.holder}, {when}; end that process, or join with takeover='force'",
         task=str(task),
         holder=holder.holder,
     )
