@@ -55,7 +55,9 @@ def messages(endpoint: str) -> dict[str, float]:
 
 
 def import_seconds(module: str) -> float:
-    runs = [subprocess.run([sys.executable, "-c", IMPORT.format(module)], capture_output=True, text=True) for _ in range(5)]
+    runs = [
+        subprocess.run([sys.executable, "-c", IMPORT.format(module)], capture_output=True, text=True) for _ in range(5)
+    ]
     return min(float(run.stdout) for run in runs)
 
 
