@@ -93,8 +93,8 @@ def test_a_frozen_etcd_delays_no_join_deadline_by_more_than_a_second(own_etcd: E
         error = raised(late)
         took = time.monotonic() - began
         own_etcd.resume()
-        if index == 0 and isinstance(error, SlotTakenError):
-            assert "when etcd last answered" in str(error)  # it had said who holds the slot before it froze
-            error = error.__cause__
-        assert isinstance(error, StoreUnavailableError)
+        # Who waited for a slot may have been told who holds it before etcd froze, and then says that too.
+        told = index == 0 and isinstance(error, SlotTakenError)
+        assert isinstance(error.__cause__ if told else error, StoreUnavailableError)
+        assert not told or "when etcd last answered" in str(error)
         assert took <= 3.0 + 0.5  # half a second for a machine that does other things too

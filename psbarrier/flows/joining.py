@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from psbarrier.errors import (
     LeaseNotFoundError,
@@ -67,7 +67,7 @@ def joining(want: Wanted, clock: Callable[[], float], wall: Callable[[], float],
     """
     flow = _Joining(want, clock, wall, until)
     while True:
-        flow.lease = yield Grant(want.registration.ttl, True, until)
+        yield from flow.enlist()
         try:
             return (yield from flow.run())
         except LeaseNotFoundError:
@@ -89,10 +89,23 @@ class _Joining:
         self.want, self.clock, self.wall, self.until = want, clock, wall, until
         self.limit = until + GRACE  # a healthy etcd still says at the deadline who holds the slot
         self.lease = 0
+        self.leases = 0
+        self.registration = want.registration
         self.view: ControlView | None = None
         self.index = want.index
         self.patience = Patience(clock, until)
         self.waits_for: tuple[Task, Registration] | None = None
+
+    def enlist(self) -> Flow[None]:
+        """A new lease, and a new name for what is bound to it: a spec may have been sealed with a registration under the
+        one before, and must not be taken for ours."""
+        if self.lease:
+            yield Revoke(self.lease, self.until)
+        self.lease = yield Grant(self.want.registration.ttl, True, self.until)
+        self.leases += 1
+        if self.leases > 1:
+            incarnation = f"{self.want.registration.incarnation}-{self.leases}"
+            self.registration = evolve(self.want.registration, incarnation=incarnation)
 
     def run(self) -> Flow[Joined]:
         attempt = 0
@@ -213,8 +226,7 @@ class _Joining:
         if member is not None and _is_mine(member, me):
             # A try whose reply was lost had registered us in the run before, which went since: nobody can found a run
             # over a registration, so ours has to go.
-            yield Revoke(self.lease, self.until)
-            self.lease = yield Grant(self.want.registration.ttl, True, self.until)
+            yield from self.enlist()
         return (yield from self._found(Founding(self.want.job, run), keys))
 
     def _lowest(self, keys: RunKeys) -> Flow[int]:
@@ -281,7 +293,7 @@ class _Joining:
 
     def _applicant(self, keys: RunKeys, index: int) -> Applicant:
         task = Task(self.want.role, index)
-        return Applicant(keys, task, self.want.registration, self.want.config.pack(), self.lease)
+        return Applicant(keys, task, self.registration, self.want.config.pack(), self.lease)
 
     def _joined(self, me: Applicant, run: str, reply: TxnReply) -> Joined:
         config, member, crashes = reply.one(-4), reply.one(-3), reply.one(-2)
