@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from psbarrier.embedded import EtcdServer
 # A shared machine may stop for a second anywhere, so how long one example took says nothing.
 settings.register_profile("psbarrier", deadline=None, print_blob=True)
 settings.load_profile("psbarrier")
+
+# A shell that puts us into the background has us ignore Ctrl-C, and the processes under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MARK = "TEST_PROCESS_MARK"
 # Python itself and its libraries start these once, and end them with this process.

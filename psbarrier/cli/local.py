@@ -139,9 +139,19 @@ def _state(store: Store, plan: Plan) -> JobState:
         return JobState()
 
 
+def _flush() -> None:
+    """Write out what is left to say; when nobody reads it any more, not even the interpreter's end shall try again."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def _tell(plan: Plan, state: JobState, outcomes: list[Outcome], signals: list[int], took: float) -> int:
     """Say in one line how the job ended; the exit code."""
-    sys.stdout.flush()
+    _flush()
     if state.phase == "succeeded":
         logger.info("job %r has succeeded after %.1f s", plan.job, took)
         return 0

@@ -80,6 +80,7 @@ class Meeting:
         self.at = Attempt()
         self.seen = 0
         self.order = PAST
+        self.vanished = view.vanished
         self.present: set[Task] = set()
 
     def run(self, generation: int | None) -> Flow[int]:
@@ -148,8 +149,9 @@ class Meeting:
                 elif self.patience.due():
                     yield from self._tell()
             elif verdict.kind == "released":
-                if verdict.seen.record.last != self.at:
-                    # A successor of ours may have earned this release: we may believe it only while we are in office.
+                if verdict.seen.record.last != self.at or self.view.vanished != self.vanished:
+                    # A successor of ours, or another run after ours, may have earned this release: we may believe it
+                    # only while we are in office.
                     yield from confirm(self.me, self.clock, self.limit)
                 return (yield from self._order())
             elif verdict.kind == "again":
@@ -238,13 +240,11 @@ class Meeting:
     def _order(self) -> Flow[int]:
         """Our place in the order of arrival; read from the arrivals where the reply that told it was lost."""
         if self.order == PAST:
-            reply = yield from self._decide(Txn(then=(self.party.arrivals(self.at),)))
+            reply = yield from self._decide(Txn(then=(self.party.arrivals(self.at), *self.me.witnesses())))
+            require_held(self.me, reply, 1)
             creates = {kv.key: kv.create for kv in reply.many(0)}
             mine = creates.get(self.party.arrival_key(self.at))
-            if mine is None:
-                # A successor of ours has gone on since, or the whole run has gone.
-                yield from confirm(self.me, self.clock, self.limit)
-            else:
+            if mine is not None:
                 self.order = sum(create < mine for create in creates.values())
         return self.order
 
