@@ -19,6 +19,9 @@ from psbarrier.etcd_cluster import EtcdCluster
 from psbarrier.store.base import KV, Compare, Put, Range, Txn
 from psbarrier.store.etcd import EtcdStore
 
+# Clusters are as slow to start on every Python, and none of what is tested here depends on which it is.
+pytestmark = pytest.mark.e2e
+
 TTL = 5
 PREFIX = "/cluster/"
 PARENT = """
@@ -270,7 +273,6 @@ def test_a_lease_is_revoked_for_its_holder(cluster: EtcdCluster) -> None:
 # -- EtcdStore over it
 
 
-@pytest.mark.e2e
 def test_a_killed_leader_costs_neither_writes_nor_events_nor_the_lease(cluster: EtcdCluster) -> None:
     """Twice, with the killed member coming back in between, under load."""
     sink = Recorder()
@@ -290,7 +292,6 @@ def test_a_killed_leader_costs_neither_writes_nor_events_nor_the_lease(cluster: 
         kept.check()
 
 
-@pytest.mark.e2e
 def test_a_lost_quorum_costs_nothing_but_time(cluster: EtcdCluster) -> None:
     """Longer than the TTL no write succeeds; then the lease, the watch and all data are there."""
     sink = Recorder()
@@ -311,7 +312,6 @@ def test_a_lost_quorum_costs_nothing_but_time(cluster: EtcdCluster) -> None:
         kept.check()
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("silent", [False, True], ids=["cut", "silent"])
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_a_store_leaves_a_member_that_lost_its_quorum(cluster: EtcdCluster, role: str, silent: bool) -> None:
@@ -345,7 +345,6 @@ def test_a_member_that_lost_its_quorum_gives_no_stale_answer(cluster: EtcdCluste
         assert read(store, "/value") is not None
 
 
-@pytest.mark.e2e
 def test_a_deposed_leader_that_does_not_know_it_declares_no_lease_dead(cluster: EtcdCluster) -> None:
     """It never heard of a lease that its successor granted, says so, and is not believed."""
     leader, beats = cluster.leader(), Beats()
@@ -373,7 +372,6 @@ def test_a_watch_alone_notices_that_its_member_lost_the_quorum(cluster: EtcdClus
         assert not uses(store, cluster, 0)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_a_store_leaves_a_frozen_member(cluster: EtcdCluster, role: str) -> None:
     """SIGSTOP: the connection is up, and nobody answers. After it goes on, it tells nothing that is out of date."""
@@ -396,7 +394,6 @@ def test_a_store_leaves_a_frozen_member(cluster: EtcdCluster, role: str) -> None
         kept.check()
 
 
-@pytest.mark.e2e
 def test_slow_links_slow_everything_down_and_break_nothing(cluster: EtcdCluster) -> None:
     """A tenth of a second more on each way: no event is lost, no beat is missed, nobody moves."""
     sink = Recorder()
@@ -437,7 +434,6 @@ def test_a_compaction_while_the_store_is_cut_off_gives_a_snapshot(cluster: EtcdC
     assert sink.keys == [PREFIX + "a", PREFIX + "d"]
 
 
-@pytest.mark.e2e
 def test_compacting_and_defragmenting_under_load_loses_nothing(cluster: EtcdCluster) -> None:
     """A store that keeps up does not notice, whichever member works on its file."""
     sink = Recorder()
@@ -476,7 +472,6 @@ def test_a_cluster_that_comes_back_empty_ends_leases_and_is_told_as_a_snapshot(c
     assert sink.keys == [PREFIX + "before", PREFIX + "after"]
 
 
-@pytest.mark.e2e
 def test_a_member_that_lags_behind_does_not_turn_the_watch_back(cluster: EtcdCluster) -> None:
     """The store moves to a member that has not heard yet of what the store has seen: nothing comes twice, or never."""
     leader, sink = cluster.leader(), Recorder()
@@ -494,7 +489,6 @@ def test_a_member_that_lags_behind_does_not_turn_the_watch_back(cluster: EtcdClu
         assert uses(store, cluster, behind)
 
 
-@pytest.mark.e2e
 def test_clients_whose_member_falls_silent_move_on(cluster: EtcdCluster) -> None:
     """The path to one member swallows everything; the member itself is well."""
     sink = Recorder()

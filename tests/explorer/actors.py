@@ -203,5 +203,3 @@ def meddle(co: Coroutine, joined: Joined) -> Flow[None]:
                 yield from resetting(party, view, co.clock, limit)
         except StoreUnavailableError:
             continue
-
-

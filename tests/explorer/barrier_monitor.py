@@ -108,7 +108,9 @@ class BarrierMonitor:
         start, end = below(run.keys.arrivals(BARRIER, was))
         keys = {key for key in self.monitor.kvs if start <= key < end}
         if set(there) != self.parties or keys != {run.keys.arrival(BARRIER, was, task) for task in there}:
-            self.monitor.bad(f"release: generation {was.generation} with {sorted(map(str, there))} of {len(self.parties)}")
+            self.monitor.bad(
+                f"release: generation {was.generation} with {sorted(map(str, there))} of {len(self.parties)}"
+            )
         ghost.counted |= dict.fromkeys(there.values(), was.generation)
         ghost.released[was.generation] = set(there)
         self._end(run, "released")

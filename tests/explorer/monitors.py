@@ -145,7 +145,9 @@ class Monitor:
             return
         before = Registration.unpack(key, old.value)
         if before.incarnation != now.incarnation:
-            self.bad(f"slot: {now.incarnation} was written over {before.incarnation} in {task}, whose token fences nobody")
+            self.bad(
+                f"slot: {now.incarnation} was written over {before.incarnation} in {task}, whose token fences nobody"
+            )
         if now.finished:
             if task in run.finished:
                 self.bad(f"finish: {task} was finished twice, by {run.finished[task]} and {now.incarnation}")
@@ -154,7 +156,11 @@ class Monitor:
     def _control(self, keys: RunKeys, key: str, old: KV | None, new: KV | None) -> None:
         run = self.run(keys)
         if new is None or run is None:
-            if key == keys.leader and old is not None and self.who not in (None, Leader.unpack(key, old.value).incarnation):
+            if (
+                key == keys.leader
+                and old is not None
+                and self.who not in (None, Leader.unpack(key, old.value).incarnation)
+            ):
                 self.bad(f"leader: {self.who} ended the leadership of another")
             return
         if key == keys.state:

@@ -46,8 +46,8 @@ class Scenario:
 
     The rest shapes the schedule: how many `steps` there are until nothing fails any more; how likely each of them is to
     be `trouble`, the delivery of a watch (`eager`), the end of a wait (`haste`) or what comes `late`; whether trouble
-    begins only when all have passed the gate (`calm_start`), whether what is lost comes back only at the end (`slow_restarts`), and
-    how likely trouble hits those who wait at the barrier (`aim`).
+    begins only when all have passed the gate (`calm_start`), whether what is lost comes back only at the end
+    (`slow_restarts`), and how likely trouble hits those who wait at the barrier (`aim`).
     """
 
     seed: int
