@@ -87,7 +87,9 @@ def losses(seed: int, rng: random.Random) -> Scenario:
 def gone(seed: int, rng: random.Random) -> Scenario:
     """The whole run goes from etcd while the job is under way."""
     scenario = jobs(seed, rng)
-    return evolve(scenario, calm_start=rng.random() < 0.7, slow_restarts=False, budget=scenario.budget | {"run_lease": 1})
+    return evolve(
+        scenario, calm_start=rng.random() < 0.7, slow_restarts=False, budget=scenario.budget | {"run_lease": 1}
+    )
 
 
 def _config(**replicas: int) -> Config:
