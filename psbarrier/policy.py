@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,8 @@ from psbarrier.errors import InvalidArgumentError
 from psbarrier.spec import Replicas
 
 MIN_RETENTION = 60.0
+MAX_SECONDS = 1e12
+"""More than any job takes, and far less than what a float cannot hold."""
 
 
 def _success(given: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...] | None:
@@ -39,8 +40,8 @@ class Policy:
     def __attrs_post_init__(self) -> None:
         graces = self.loss_grace.values() if isinstance(self.loss_grace, Mapping) else (self.loss_grace,)
         for name, seconds in [("loss_grace", grace) for grace in graces] + [("retention", self.retention)]:
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-                raise InvalidArgumentError(f"the policy's {name} {seconds!r} is not a number of seconds from 0 on")
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
+                raise InvalidArgumentError(f"the policy's {name} {seconds!r} is not a number of seconds from 0 to 1e12")
         if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int) or self.max_restarts < 0:
             raise InvalidArgumentError(f"the policy's max_restarts {self.max_restarts!r} is not a number from 0 on")
 

@@ -41,7 +41,7 @@ def decode(key: str, value: bytes, build: Callable[[Fields], T]) -> T:
         if fields.get("v") != VERSION:
             raise ValueError(f"format version {fields.get('v')!r:.40}, and this psbarrier reads version {VERSION}")
         return build(Fields(fields))
-    except (ValueError, TypeError, KeyError, RecursionError, zlib.error) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, zlib.error) as error:
         raise MalformedValueError(
             f"the value of {key!r} in etcd cannot be used ({type(error).__name__}: {error!s:.200}): another version of "
             "psbarrier or another program wrote it; use one version for the whole job, or another prefix",

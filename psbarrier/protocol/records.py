@@ -198,6 +198,8 @@ def unpack_indices(packed: Mapping[str, Any]) -> frozenset[Task]:
     """The reverse of `pack_indices`."""
     tasks = []
     for role, text in packed.items():
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r:.40} is no range of indices")
         for span in text.split(","):
             first, _, last = span.partition("-")
             low, high = int(first), int(last or first)

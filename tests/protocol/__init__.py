@@ -1,0 +1,1 @@
+"""What is written to etcd: keys, records and views, on their own."""
