@@ -64,7 +64,8 @@ class View:
         """`kv` is how its key stood at `kv.mod`."""
         known = self._kvs.get(kv.key)
         newest = known.mod if known else max(self._deleted.get(kv.key, 0), self._floor)
-        if kv.mod > newest or (known is not None and kv.mod == known.mod and kv != known):
+        # What was put together from our own write, whose version is 0, gives way to what etcd says of it.
+        if kv.mod > newest or (known is not None and kv.mod == known.mod and not known.version and kv != known):
             self._kvs[kv.key] = kv
             self._deleted.pop(kv.key, None)
             self.changes += 1
