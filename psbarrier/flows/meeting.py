@@ -53,7 +53,7 @@ ANNOUNCEMENT = 0.5
 class Verdict:
     """What a waiter concludes from one view."""
 
-    kind: Literal["released", "broken", "over", "again", "gone"]
+    kind: Literal["released", "broken", "over", "again", "gone", "vanished"]
     seen: Seen
     task: Task | None = None
     reason: str = ""
@@ -125,6 +125,9 @@ class Meeting:
             # Somebody may have told our caller of a reset that our watch has not delivered yet.
             yield from self._decide(Txn(then=(Range(self.party.key),)))
             seen = self.view.barrier(self.party.name)
+        if self.view.vanished:
+            # This may be another run's barrier, which was founded where ours had gone.
+            yield from confirm(self.me, self.clock, self.limit)
         self.at, self.seen = seen.record.attempt, seen.mod
         if generation is not None and self.at.generation > generation:
             return False
@@ -149,11 +152,13 @@ class Meeting:
                 elif self.patience.due():
                     yield from self._tell()
             elif verdict.kind == "released":
-                if verdict.seen.record.last != self.at or self.view.vanished != self.vanished:
-                    # A successor of ours, or another run after ours, may have earned this release: we may believe it
-                    # only while we are in office.
+                if verdict.seen.record.last != self.at:
+                    # A successor of ours may have earned this release: we may believe it only while we are in office.
                     yield from confirm(self.me, self.clock, self.limit)
                 return (yield from self._order())
+            elif verdict.kind == "vanished":
+                self.vanished = self.view.vanished
+                yield from confirm(self.me, self.clock, self.limit)
             elif verdict.kind == "again":
                 self.at, self.seen, arrived = verdict.seen.record.attempt, verdict.seen.mod, False
                 self.order = PAST
@@ -177,6 +182,8 @@ class Meeting:
         """
         seen = self.view.barrier(self.party.name)
         at = seen.record.attempt
+        if self.view.vanished != self.vanished:
+            return Verdict("vanished", seen)  # this may be another run's barrier, which was founded where ours had gone
         if at.generation > self.at.generation:
             return Verdict("released", seen)
         if at.era > self.at.era or seen.record.broken is not None:
