@@ -42,7 +42,7 @@ def life(co: Coroutine) -> Flow[str]:
         process.lose(error)
         return "lost"
     except AlreadyFinishedError as error:
-        process.world.monitor.refused_as_finished(process, error)
+        process.world.monitor.calls.refused_as_finished(process, error)
         return "done"
     except JobOverError:
         return "done"
@@ -72,12 +72,12 @@ def _life(co: Coroutine) -> Flow[str]:
     joined = yield from joining(wanted(process), co.clock, world.wall, co.deadline)
     co.deadline = None
     process.entered(joined)
-    world.monitor.entered(process)
+    world.monitor.calls.entered(process)
     me, view = joined.standing, joined.view
     spec = yield from passing(me, view, co.clock, None)
     if isinstance(spec, JobState):
         return "done"
-    world.monitor.passed(process, spec)
+    world.monitor.calls.passed(process, spec)
     world.passed()
     if world.spend("meddle", 0.5):
         process.start("side", lambda side: meddle(side, joined))
@@ -106,7 +106,7 @@ def _finish(co: Coroutine, joined: Joined) -> Flow[str]:
             yield from finishing(me, joined.registration, co.clock, world.wall, co.now + 60.0)
         except StoreUnavailableError:
             return (yield from _depart(co, joined, "crashed"))
-        world.monitor.finished(process)
+        world.monitor.calls.finished(process)
         if world.random.random() < 0.5:
             return "done"
     yield from watching_job(me, view, co.clock, None)
@@ -126,7 +126,7 @@ def _depart(co: Coroutine, joined: Joined, kind: Any) -> Flow[str]:
     departure = Departure(joined.standing.incarnation, kind, "so it goes", 1, co.process.world.wall())
     try:
         told = yield from departing(joined.standing, departure, co.clock, co.now + SOON)
-        co.process.world.monitor.departed(co.process, departure, told)
+        co.process.world.monitor.calls.departed(co.process, departure, told)
     except StoreUnavailableError:
         pass  # the lease runs out all the same
     yield Await(lambda: True, None)  # its other threads go on for a moment

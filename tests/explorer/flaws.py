@@ -10,7 +10,7 @@ import importlib
 import inspect
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from attrs import frozen
@@ -18,13 +18,15 @@ from attrs import frozen
 
 @frozen
 class Flaw:
-    """Mistakes in one module: pairs of the right text, which stands there once, and the wrong one."""
+    """Mistakes: in which module, the right text, which stands there once, and the wrong one.
+
+    It is found in schedules of `theme`, by one of the promises whose names are given.
+    """
 
     name: str
-    module: str
-    changes: tuple[tuple[str, str], ...]
-    caught_as: tuple[str, ...]
-    """The names of the promises that show it."""
+    theme: str
+    promises: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
 
     def __str__(self) -> str:
         return self.name
@@ -33,22 +35,26 @@ class Flaw:
 @contextmanager
 def planted(flaw: Flaw) -> Iterator[None]:
     """The code has this flaw inside the block."""
-    module = importlib.import_module(flaw.module)
+    with ExitStack() as stack:
+        for change in flaw.changes:
+            stack.enter_context(_changed(flaw, *change))
+        yield
+
+
+@contextmanager
+def _changed(flaw: Flaw, name: str, right: str, wrong: str) -> Iterator[None]:
+    module = importlib.import_module(name)
     source = inspect.getsource(module)
-    for right, wrong in flaw.changes:
-        count = source.count(right)
-        assert count == 1, (
-            f"{right!r} stands {count} times in {flaw.module}: say anew what the flaw {flaw.name!r} changes"
-        )
-        source = source.replace(right, wrong)
-    wrongs = _functions(compile(source, str(module.__file__), "exec", dont_inherit=True))
+    count = source.count(right)
+    assert count == 1, f"{right!r} stands {count} times in {name}: say anew what the flaw {flaw.name!r} changes"
+    wrongs = _functions(compile(source.replace(right, wrong), str(module.__file__), "exec", dont_inherit=True))
     rights = {}
     for function in _living(module):
         code = wrongs.get(function.__code__.co_qualname)
         if code is not None and _differs(code, function.__code__):
             rights[function] = function.__code__
             function.__code__ = code
-    assert rights, f"the flaw {flaw.name!r} changes no function"
+    assert rights, f"the flaw {flaw.name!r} changes no function of {name}"
     try:
         yield
     finally:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from explorer.barrier_monitor import BarrierMonitor
+from explorer.call_monitor import CallMonitor
 from explorer.scenario import JOB, Scenario
 from explorer.violation import Violation
-from psbarrier.errors import AlreadyFinishedError
 from psbarrier.protocol.keys import RunKeys, parse_task
 from psbarrier.protocol.records import Departure, Gone, Leader, Registration, Seal, Shared, unpack_spec, unpack_state
 from psbarrier.spec import ClusterSpec, Task
@@ -28,6 +28,7 @@ class Run:
         self.keys, self.create = keys, config.create
         self.registered: dict[str, int] = {}
         self.finished: dict[Task, str] = {}
+        self.departed: set[str] = set()
         self.crashed: dict[Task, list[str]] = {}
         self.epoch = 0
         self.bodies: dict[str, bytes] = {}
@@ -47,6 +48,7 @@ class Monitor:
         self.token = 0
         self.who: str | None = None
         self.barriers = BarrierMonitor(self)
+        self.calls = CallMonitor(self)
         self.deciding = scenario.config.replicas.tasks(scenario.config.policy.deciding_roles(scenario.config.replicas))
         self._checks = {
             "config": self._config,
@@ -214,7 +216,10 @@ class Monitor:
     def _gone(self, run: Run, gone: Gone) -> None:
         for task, loss in gone.lost.items():
             slot = self.kvs.get(run.keys.member(task))
-            if slot is not None and Registration.unpack(slot.key, slot.value).incarnation == loss.incarnation:
+            listed = slot is not None and Registration.unpack(slot.key, slot.value).incarnation == loss.incarnation
+            # A late first try to join may register one that has departed, for as long as its lease lives; its token
+            # fences it all the same.
+            if listed and loss.incarnation not in run.departed:
                 self.bad(f"gone: {task} is listed as lost with {loss.incarnation}, which is registered")
             if task in run.finished:
                 self.bad(f"gone: {task} is listed as lost, and has finished")
@@ -235,6 +240,7 @@ class Monitor:
         if new is None or run is None:
             return
         departure = Departure.unpack(key, new.value)
+        run.departed.add(departure.incarnation)
         if departure.kind == "crashed":
             if task in run.finished:
                 self.bad(f"crash: {task} has finished, and was reported as crashed")
@@ -255,50 +261,3 @@ class Monitor:
             crashes = run.crashed.get(parse_task(keys.crash_ticks, key), [])
             if new.version != len(crashes):
                 self.bad(f"crash: {new.version} are counted, and there were {len(crashes)}")
-
-    # -- what was told
-
-    def entered(self, process: Process) -> None:
-        """join() returned."""
-        me = process.standing
-        assert me is not None
-        for other in process.world.processes:
-            theirs = other.standing
-            if theirs is not None and other is not process and (theirs.key, theirs.token) == (me.key, me.token):
-                self.bad(f"slot: {process} and {other} hold {me.task} with one token")
-
-    def passed(self, process: Process, spec: ClusterSpec) -> None:
-        """cluster() returned."""
-        me = process.standing
-        assert me is not None
-        named = spec.member(me.task).incarnation
-        if named != me.incarnation:
-            self.bad(f"gate: {process} passed with epoch {spec.epoch}, which names {named} as {me.task}")
-        run = next((run for run in self.every if run.create == me.config_create), None)
-        if run is None or run.named.get(spec.epoch) != spec:
-            self.bad(f"gate: {process} passed with an epoch {spec.epoch} that was never sealed")
-
-    def finished(self, process: Process) -> None:
-        """finish() returned."""
-        me = process.standing
-        assert me is not None
-        run = next(run for run in self.every if run.create == me.config_create)
-        if run.finished.get(me.task) != me.incarnation:
-            self.bad(f"finish: {process} was told that it has finished, and it has not")
-
-    def departed(self, process: Process, departure: Departure, told: bool) -> None:
-        """crash() or leave() returned."""
-        me = process.standing
-        assert me is not None
-        run = next(run for run in self.every if run.create == me.config_create)
-        if told and departure.kind == "crashed" and me.incarnation not in run.crashed.get(me.task, []):
-            self.bad(f"crash: {process} was told that its crash is known, and it is not")
-
-    def refused_as_finished(self, process: Process, error: AlreadyFinishedError) -> None:
-        """join() said that the task has finished."""
-        runs = [run for run in self.every if Task.parse(error.task) in run.finished]
-        if process.index is None:
-            slots = self.scenario.config.replicas.tasks((process.role,))
-            runs = [run for run in runs if set(slots) <= set(run.finished)]
-        if not runs:
-            self.bad(f"join: {process} was refused because {error.task} has finished, and a slot of its role has not")

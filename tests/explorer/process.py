@@ -197,6 +197,9 @@ class Process:
         standing = self.standing
         if not self.alive or self.error is not None or standing is None:
             return
+        if any(co.stalled > self.world.steps for co in self.coroutines):
+            self.world.fabric.late.append((f"{self} beats for lease {lease} at last", lambda: self.beaten(lease)))
+            return  # what keeps its main thread busy may keep the whole of it
         if lease == self.run_lease:
             self.start("beat", lambda co: confirm(standing, co.clock, math.inf))
         elif lease in self.leases:

@@ -51,7 +51,7 @@ def starts(seed: int, rng: random.Random) -> Scenario:
 
 def returns(seed: int, rng: random.Random) -> Scenario:
     """Tasks lose their lease while they wait at a barrier, live on, and meet their successors there."""
-    budget = {"expire": rng.choice((1, 2)), "drop": rng.choice((0, 2, 4)), "stall": 2, "crash": rng.choice((0, 1))}
+    budget = {"expire": rng.choice((1, 2)), "drop": rng.choice((0, 4, 8)), "stall": 2, "crash": rng.choice((0, 1))}
     return evolve(
         jobs(seed, rng),
         config=_config(worker=rng.choice((2, 2, 3))),
@@ -79,9 +79,15 @@ def losses(seed: int, rng: random.Random) -> Scenario:
         haste=0.2,
         aim=0.0,
         calm_start=True,
-        slow_restarts=True,
+        slow_restarts=rng.random() < 0.7,
         budget=QUIET | budget,
     )
+
+
+def gaps(seed: int, rng: random.Random) -> Scenario:
+    """Watches have gaps, most of all while the leadership moves; and processes lose their lease while they join."""
+    budget = {"crash": 2, "expire": 2, "resync": 8, "drop": rng.choice((0, 3, 6))}
+    return evolve(jobs(seed, rng), config=_config(worker=2), aim=0.0, calm_start=False, budget=QUIET | budget)
 
 
 def gone(seed: int, rng: random.Random) -> Scenario:
@@ -124,6 +130,7 @@ THEMES: Mapping[str, Callable[[int, random.Random], Scenario]] = {
     "starts": starts,
     "returns": returns,
     "losses": losses,
+    "gaps": gaps,
     "gone": gone,
 }
-ROUND = ("jobs", "starts", "jobs", "returns", "jobs", "losses", "jobs", "starts", "returns", "gone")
+ROUND = ("jobs", "starts", "jobs", "returns", "jobs", "losses", "gaps", "starts", "returns", "gone")

@@ -154,6 +154,8 @@ class World:
         if self.log is not None:
             self.say("  ", channel.process, "is told of", ", ".join(channel.told()))
         channel.deliver()
+        if not channel.queue:
+            self.monitor.calls.caught_up(channel.process, channel.view)
 
     def _pass_time(self) -> bool:
         """End a wait by its deadline: a short one at any time, a long one within a budget; without faults, the shortest
