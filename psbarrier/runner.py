@@ -10,8 +10,9 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from psbarrier.drive import Driven
 from psbarrier.errors import ClosedError, PsBarrierError, SlotLostError
 from psbarrier.flows.effects import Await, Effect, Flow, Pause
 from psbarrier.store.base import Store
@@ -24,27 +25,6 @@ logger = logging.getLogger("psbarrier")
 
 CLOSING = 2.0
 """Seconds that closing waits for a duty that is in the middle of a request."""
-
-
-class Driven(Protocol):
-    """What the runner needs of a session."""
-
-    condition: threading.Condition
-
-    def look(self, check: Callable[[], Any]) -> Any:
-        """What `check` finds, with the condition held; raises why the session is of no use any more."""
-
-    def alarm(self, until: float | None) -> float | None:
-        """When to look again although nothing has changed; needs no lock."""
-
-    def pause_end(self, pause: Pause) -> float:
-        """When a pause is over."""
-
-    def perform(self, effect: Effect) -> Any:
-        """Carry out an effect that needs no waiting for others, and answer it."""
-
-    def lose(self, error: PsBarrierError) -> None:
-        """The session is of no use any more."""
 
 
 class _Parked:

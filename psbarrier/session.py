@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from attrs import evolve
 
+from psbarrier.drive import Drive
 from psbarrier.errors import (
     ClosedError,
     PsBarrierError,
@@ -46,9 +47,10 @@ from psbarrier.hold import Hold
 from psbarrier.protocol.standing import Standing
 from psbarrier.report import log_progress
 from psbarrier.runner import Runner
+from psbarrier.shelter import shelter
 from psbarrier.state import MemberState
 from psbarrier.store.base import Store, TxnReply
-from psbarrier.watches import Watches
+from psbarrier.watches import ChangeSink, Watches
 
 R = TypeVar("R")
 logger = logging.getLogger("psbarrier")
@@ -148,45 +150,13 @@ class Session:
     # -- driving flows
 
     def run(self, flow: Flow[R]) -> R:
-        """Drive `flow` to its end in this thread; its result, or its error."""
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self._answer(effect)
-                except PsBarrierError as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        except SlotLostError as error:
-            self.lose(error)
-            raise
+        """Drive `flow` to its end; its result, or its error."""
+        drive = Drive(self, flow)
+        return shelter(drive.run, drive.give_up)
 
     def start(self, flow: Flow[None]) -> None:
         """Drive `flow` in the background, for as long as the session is open."""
         self._runner.start(self, flow)
-
-    def _answer(self, effect: Effect) -> Any:
-        if isinstance(effect, Await):
-            return self._wait(effect.check, effect.until)
-        if isinstance(effect, Pause):
-            return self._wait(lambda: None, self.pause_end(effect))
-        if isinstance(effect, Change):
-            return self._wait_for_change(effect)
-        return self.perform(effect)
-
-    def _wait(self, check: Callable[[], R | None], until: float | None) -> R | None:
-        with self.condition:
-            while True:
-                value = self.look(check)
-                if value is not None:
-                    return value
-                if until is not None and self.clock.now() >= until:
-                    return None
-                self.clock.wait(self.condition, self.alarm(until))
 
     def look(self, check: Callable[[], R | None]) -> R | None:
         """What `check` finds, with the lock held; raises why the session is of no use any more."""
@@ -246,6 +216,7 @@ class Session:
             try:
                 return verb(patience.next())
             except StoreUnavailableError as error:
+                self.require_open()
                 if patience.over():
                     waited = patience.waited()
                     raise StoreUnavailableError.after(
@@ -279,8 +250,11 @@ class Session:
 
         Its lease may have died between our registration and this.
         """
+        self.run(self._entering(standing, until))
+
+    def _entering(self, standing: Standing, until: float) -> Flow[None]:
         self._watches.end_changes()
-        self._wait(lambda: self.certain() or self._hold.dead(standing.lease) or None, until)
+        yield Await(lambda: self.certain() or self._hold.dead(standing.lease) or None, until)
         with self.condition:
             self.standing = standing
             dead = self._hold.dead(standing.lease)
@@ -318,16 +292,18 @@ class Session:
                 self._watches.unfollow(effect.view)
                 raise
 
-    def _wait_for_change(self, effect: Change) -> None:
-        sink = self._watches.change(effect.prefix, max(effect.until, self.clock.now() + 0.05))
-        if sink is not None:
-            self._wait(lambda: True if sink.revision > effect.revision else None, effect.until)
+    def change(self, effect: Change) -> ChangeSink | None:
+        """What remembers the changes that are waited for; None when some may have been missed before it was made."""
+        return self._watches.change(effect.prefix, max(effect.until, self.clock.now() + 0.05))
 
     # -- closing
 
     def close(self, *, revoke: bool = True) -> None:
         """End everything; with `revoke`, the lease and all that is bound to it too. Idempotent, and harmless while
         other threads wait: they get ClosedError."""
+        shelter(lambda: self._close(revoke=revoke))
+
+    def _close(self, *, revoke: bool) -> None:
         until = self.clock.now() + CLOSING
         with self.condition:
             lease = self._hold.lease

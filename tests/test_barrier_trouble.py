@@ -189,7 +189,10 @@ def test_ctrl_c_in_a_wait_breaks_the_barrier_for_the_others(real: Place) -> None
     barrier = other.barrier("b")
     command = [sys.executable, "-c", INTERRUPTED, real.etcd.endpoint, real.job]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said, _ = process.communicate(timeout=PATIENCE)
+        try:
+            said, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert said == "interrupted\n"
     real.until(lambda: barrier.broken)
     with pytest.raises(BarrierBrokenError) as broken:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from psbarrier.errors import InvalidArgumentError
+from psbarrier.shelter import sheltered
 from psbarrier.store import compat, wire
 from psbarrier.store.base import Clock, Range, Sink, Txn, TxnReply, prefix_end
 from psbarrier.store.calls import Calls
@@ -110,6 +111,7 @@ class EtcdStore:
         """The addresses of etcd, as "host:port"."""
         return self._channels.addresses
 
+    @sheltered
     def probe(self, until: float) -> None:
         """Return once an etcd has answered, with its consent or with "permission denied".
 
@@ -118,11 +120,13 @@ class EtcdStore:
         request = compat.load().RangeRequest(key=b"psbarrier", count_only=True)
         self._calls.send(lambda link: link.range, request, until=until, repeat=True, accept=Kind.DENIED)
 
+    @sheltered
     def txn(self, txn: Txn, *, until: float) -> TxnReply:
         """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
         request = wire.txn_request(txn)
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
 
+    @sheltered
     def read(self, *ranges: Range, until: float) -> TxnReply:
         """Read all `ranges` at one revision, linearizably."""
         if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
@@ -131,6 +135,7 @@ class EtcdStore:
         request = wire.txn_request(Txn(then=ranges))
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=True))
 
+    @sheltered
     def grant(self, ttl: int, *, until: float) -> int:
         """A new lease of `ttl` seconds (etcd makes it longer when it is below its own minimum, about 2 s)."""
         lease = secrets.randbits(63) or 1
@@ -139,16 +144,19 @@ class EtcdStore:
         self._calls.send(lambda link: link.grant, request, until=until, repeat=True, accept=Kind.HAS_LEASE)
         return lease
 
+    @sheltered
     def revoke(self, lease: int, *, until: float) -> None:
         """End `lease`; one that is already gone is fine."""
         request = compat.load().LeaseRevokeRequest(ID=lease)
         self._calls.send(lambda link: link.revoke, request, until=until, repeat=True, accept=Kind.NO_LEASE)
 
+    @sheltered
     def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
         """Keep `lease` alive; see psbarrier.store.base.Store."""
         self._channels.check_usable()
         return self._keep_alives.keep(lease, interval, on_beat)
 
+    @sheltered
     def watch(self, prefix: str, sink: Sink, *, until: float) -> PrefixWatch:
         """Watch every key below `prefix` from now on; see psbarrier.store.base.Store. Not to be called by a sink.
 
@@ -159,6 +167,7 @@ class EtcdStore:
         self._channels.check_usable()
         return self._watching.open(prefix, sink, until)
 
+    @sheltered
     def close(self) -> None:
         """Stop every watch and keep-alive and join the threads; takes about 2 s at most. Leases go on. Idempotent."""
         forked = self._channels.forked

@@ -58,8 +58,9 @@ class OpenStream:
     def cancel(self) -> None:
         """End the call, from any thread."""
         self.ended = True
-        if self.call is not None:
-            self.call.cancel()
+        call = self.call
+        if call is not None:
+            call.cancel()
 
 
 class Stream(ABC):
@@ -195,7 +196,8 @@ class Stream(ABC):
         except (ReopenError, LinkError) as error:
             return Failure(Kind.BUSY, error.reason, cause=error)
         except grpc.RpcError as error:
-            return self._explain(error, opened)
+            # It is the call itself, and its traceback would keep it in a circle (see _read).
+            return self._explain(error.with_traceback(None), opened)
         except StoreUnavailableError as error:
             return Failure(Kind.BUSY, next(iter(error.reasons.values()), str(error)), cause=error)
         except ClosedError:
@@ -236,6 +238,9 @@ class Stream(ABC):
                 opened.ended = True
                 self._condition.notify_all()
             opened.cancel()
+            # gRPC's destructor of a call takes a lock. Left to the interpreter's end it may never get that, for the
+            # thread that holds it may have been stopped in the middle; so nothing may keep the call until then.
+            opened.call = None
 
     # The writer.
 

@@ -1,0 +1,133 @@
+"""The shelter: an exception of a signal handler interrupts the wait for some work, and never the work."""
+
+from __future__ import annotations
+
+import _thread
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from jobs import PATIENCE, Place, call, returned
+
+from psbarrier.shelter import shelter, sheltered
+
+
+def test_the_main_thread_has_another_do_the_work() -> None:
+    """What it takes locks for is done elsewhere; its result comes back."""
+    assert threading.current_thread() is threading.main_thread()
+    assert shelter(lambda: threading.current_thread().name) == "psbarrier-call"
+
+
+def test_any_other_thread_does_the_work_itself() -> None:
+    """No signal handler runs there, and a thread less is a thread less."""
+
+    def own() -> bool:
+        return shelter(threading.current_thread) is threading.current_thread()
+
+    assert returned(call(own))
+
+
+def test_an_error_of_the_work_is_the_callers() -> None:
+    """With the traceback that says where it came from."""
+
+    def divide() -> float:
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as error:
+        shelter(divide)
+    assert "divide" in [entry.name for entry in error.traceback]
+
+
+def test_a_sheltered_method_keeps_its_name_and_arguments() -> None:
+    """Whoever reads the documentation or a traceback sees no difference."""
+
+    @sheltered
+    def scaled(value: int, *, by: int) -> int:
+        """Multiply."""
+        return value * by
+
+    assert scaled(3, by=4) == 12
+    assert (scaled.__name__, scaled.__doc__) == ("scaled", "Multiply.")
+
+
+def test_an_interrupt_reaches_the_caller_while_the_work_goes_on() -> None:
+    """The caller is told at once, the work is told to end, and nothing in it was torn apart."""
+    go_on, abandoned, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with signal_safe:
+            _thread.interrupt_main()
+            go_on.wait(PATIENCE)
+        ended.set()
+
+    signal_safe = threading.Condition()
+    with pytest.raises(KeyboardInterrupt):
+        shelter(work, abandoned.set)
+    assert abandoned.is_set()
+    assert not ended.is_set()
+    go_on.set()
+    assert ended.wait(PATIENCE)
+    with signal_safe:
+        pass  # the lock was given back
+
+
+def test_work_is_done_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the interpreter ends: leaving etcd in order matters more then than an interrupt."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert shelter(threading.current_thread) is threading.main_thread()
+
+
+BUSY = """
+import sys, threading, psbarrier, psbarrier.store.etcd
+
+def member(role):
+    return psbarrier.join(sys.argv[1], sys.argv[2], role, 0, replicas="ps=1,worker=1", run="run", address="h:1")
+
+def meet(me):
+    me.cluster()
+    barrier = me.barrier("b")
+    while True:
+        barrier.wait(60)
+
+def other():
+    with member("ps") as me:
+        meet(me)
+
+print("ready", flush=True)
+threading.Thread(target=other, daemon=True).start()
+with member("worker") as me:
+    meet(me)
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ctrl_c_at_any_moment_ends_the_process(real: Place, seed: int) -> None:
+    """While it joins, waits at the gate, or passes barriers as fast as it can: it never hangs instead.
+
+    The moment is random, and again in each run: none may be found that hangs. A second Ctrl-C follows, as from a person
+    who has no patience.
+    """
+    assert real.etcd is not None
+    moment = random.Random(f"{seed} {real.job}").uniform(0, 0.4)
+    command = [sys.executable, "-c", BUSY, real.etcd.endpoint, f"{real.job}-{seed}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(moment)
+            process.send_signal(signal.SIGINT)
+            if seed % 2:
+                process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert "KeyboardInterrupt" in said
+    assert process.returncode != 0
