@@ -10,9 +10,10 @@ from psbarrier.arguments import deadline
 from psbarrier.errors import ConcurrentWaitError, InvalidArgumentError
 from psbarrier.flows.effects import settle
 from psbarrier.flows.gate import GRACE, registered_tasks
-from psbarrier.flows.meeting import Meeting, aborting, defining, missing_parties, resetting
+from psbarrier.flows.meeting import Meeting
+from psbarrier.flows.parties import aborting, defining, missing_parties, resetting
 from psbarrier.protocol.barrier_records import Definition
-from psbarrier.protocol.transactions import Party
+from psbarrier.protocol.party import Party
 from psbarrier.protocol.views import ControlView
 from psbarrier.session import Session
 from psbarrier.store.base import Txn

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-
-from attrs import frozen
 
 from psbarrier.errors import (
     LeaseNotFoundError,
@@ -21,6 +19,7 @@ from psbarrier.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
+from psbarrier.flows.assessment import Assessment, assess
 from psbarrier.flows.effects import (
     Apply,
     Await,
@@ -36,11 +35,11 @@ from psbarrier.flows.effects import (
     require_held,
 )
 from psbarrier.policy import MIN_RETENTION
-from psbarrier.protocol.records import Departure, Gone, Loss, Registration, Seal, pack_spec, unpack_spec
+from psbarrier.protocol.records import Departure, Gone, Loss, Seal, pack_spec, unpack_spec
 from psbarrier.protocol.standing import Standing
 from psbarrier.protocol.transactions import decree, give_up, lead, resign, whole
 from psbarrier.protocol.views import ControlView, Roster
-from psbarrier.spec import ClusterSpec, MemberSpec, Task
+from psbarrier.spec import ClusterSpec, Task
 from psbarrier.state import JobState
 from psbarrier.store.base import Delete, Op, Range, Txn, TxnReply
 
@@ -102,41 +101,6 @@ def leading(
                 # If we sat on the leadership in silence, no other could lead either.
                 yield from duty.retire()
             yield Await(lambda: False if view.state.over else None, clock() + me.ttl / 3)
-
-
-@frozen
-class Assessment:
-    """What the registrations mean, set against the sealed spec."""
-
-    lost: Mapping[Task, str]
-    finished: frozenset[Task]
-    absent: tuple[Task, ...]
-    members: tuple[MemberSpec, ...] | None = None
-    """The members of the epoch to seal now, if one is due."""
-
-
-def assess(
-    tasks: tuple[Task, ...],
-    registrations: Mapping[Task, Registration],
-    spec: ClusterSpec | None,
-    known: Mapping[Task, str],
-) -> Assessment:
-    """Pure: who is lost, finished or absent, and whether a new epoch is due. `known` are the incarnations seen last.
-
-    An epoch is due when every task is registered or finished, and somebody's incarnation is not the sealed one.
-    """
-    finished = frozenset(task for task, registration in registrations.items() if registration.finished)
-    missing = [task for task in tasks if task not in registrations]
-    sealed = {member.task: member.incarnation for member in spec.members} if spec else {}
-    lost = {task: known.get(task) or sealed.get(task, "") for task in missing if task in sealed or task in known}
-    absent = tuple(task for task in missing if task not in lost)
-    members = None
-    if not missing and any(registrations[task].incarnation != sealed.get(task) for task in tasks):
-        members = tuple(
-            MemberSpec(task, registrations[task].address, registrations[task].incarnation, registrations[task].meta)
-            for task in tasks
-        )
-    return Assessment(lost, finished, absent, members)
 
 
 class Duty:

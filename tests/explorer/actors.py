@@ -23,10 +23,11 @@ from psbarrier.flows.effects import Await, Flow
 from psbarrier.flows.ending import departing, failing, finishing, sharing, watching_job
 from psbarrier.flows.gate import passing
 from psbarrier.flows.joining import Joined, Wanted, joining
-from psbarrier.flows.meeting import PAST, Meeting, aborting, defining, resetting
+from psbarrier.flows.meeting import PAST, Meeting
+from psbarrier.flows.parties import aborting, defining, resetting
 from psbarrier.protocol.barrier_records import Definition
+from psbarrier.protocol.party import Party
 from psbarrier.protocol.records import Departure, Registration
-from psbarrier.protocol.transactions import Party
 from psbarrier.state import JobState
 
 SOON = 10.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from explorer.flaws import Flaw
 
 _TRANSACTIONS = "psbarrier.protocol.transactions"
+_PARTY = "psbarrier.protocol.party"
 _RECORDS = "psbarrier.protocol.barrier_records"
 _STANDING = "psbarrier.protocol.standing"
 _VIEWS = "psbarrier.protocol.views"
@@ -56,28 +57,35 @@ def _without(lines: str, *dropped: int) -> str:
 
 
 def _arrive(name: str, theme: str, promise: str, left_out: str) -> Flaw:
-    return _flaw(name, _TRANSACTIONS, theme, promise, _ARRIVE, _ARRIVE.replace(left_out, ""))
+    return _flaw(name, _PARTY, theme, promise, _ARRIVE, _ARRIVE.replace(left_out, ""))
 
 
 BARRIERS = (
-    _flaw("released by all but one", _TRANSACTIONS, "jobs", "release", ".parties - 1)", ".parties - 2)"),
+    _flaw("released by all but one", _PARTY, "jobs", "release", ".parties - 1)", ".parties - 2)"),
     _arrive("arrive without guard", "jobs", "writer", "*self.me.guard(), "),
     _arrive("arrive after the end", "losses", "arrival", "absent(keys.state), "),
     _arrive("arrive at what has changed", "jobs", "release barrier", "unchanged(self.key, seen), "),
     _arrive("arrive over an arrival", "returns", "arrival", ", absent(self.arrival_key(at))"),
     _flaw(
         "a release leaves the old behind",
-        _TRANSACTIONS,
+        _PARTY,
         "jobs",
         "tidy",
         "                Delete(*keys.arrivals_before(self.name, at.generation)),\n",
     ),
-    _flaw("break what has changed", _TRANSACTIONS, "jobs", "barrier release", _CHANGE, "compares = [*self.me.guard()]"),
-    _flaw("break without guard", _TRANSACTIONS, "jobs", "writer", _CHANGE, "compares = [unchanged(self.key, seen)]"),
-    _flaw("break for one who arrived", _TRANSACTIONS, "gone", "break", "            compares.append(absent(unless))\n"),
+    _flaw("break what has changed", _PARTY, "jobs", "barrier release", _CHANGE, "compares = [*self.me.guard()]"),
+    _flaw("break without guard", _PARTY, "jobs", "writer", _CHANGE, "compares = [unchanged(self.key, seen)]"),
+    _flaw("break for one who arrived", _PARTY, "gone", "break", "            compares.append(absent(unless))\n"),
     _flaw("any incarnation's arrival", _RECORDS, "returns", "told", _SAME_CALL, "self.call == other.call"),
     _flaw("any call's arrival", _RECORDS, "jobs", "told", _SAME_CALL, "self.incarnation == other.incarnation"),
-    _flaw("no era", _MEETING, "jobs", "outcome", _RESET, "Attempt(now.generation, now.round + 1, now.era)"),
+    _flaw(
+        "no era",
+        "psbarrier.flows.parties",
+        "jobs",
+        "outcome",
+        _RESET,
+        "Attempt(now.generation, now.round + 1, now.era)",
+    ),
     _flaw(
         "no round",
         _MEETING,

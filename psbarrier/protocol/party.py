@@ -1,0 +1,79 @@
+"""Party: one member at one barrier, and the transactions that it decides there."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Definition
+from psbarrier.protocol.keys import Attempt, below
+from psbarrier.protocol.standing import Standing
+from psbarrier.protocol.transactions import absent, unchanged
+from psbarrier.spec import Task
+from psbarrier.store.base import Compare, Delete, Op, Put, Range, Txn
+
+
+@frozen
+class Party:
+    """One member at one barrier."""
+
+    me: Standing
+    name: str
+    definition: Definition
+
+    @property
+    def key(self) -> str:
+        return self.me.keys.barrier(self.name)
+
+    def arrival_key(self, at: Attempt, task: Task | None = None) -> str:
+        return self.me.keys.arrival(self.name, at, task or self.me.task)
+
+    def define(self) -> Txn:
+        """Write the definition if there is none; refused, it reads definition and the witnesses. Harmless to repeat."""
+        key = self.me.keys.definition(self.name)
+        return Txn(
+            (*self.me.guard(), absent(key)),
+            (Put(key, self.definition.pack(), self.me.run_lease),),
+            (Range(key), *self.me.witnesses()),
+        )
+
+    def arrive(self, at: Attempt, seen: int, arrival: Arrival) -> Txn:
+        """Arrive at `at`, and release it if all others have: one step, so that nobody can die in between.
+
+        Accepted, it reads the tick, whose version is the number of arrivals, at 2, and the nested release is at 3.
+        Refused, it reads barrier, own arrival, state and the witnesses. Harmless to repeat: an arrival that a first try
+        left has our incarnation and call. A release deletes what older generations left behind.
+        """
+        keys, lease = self.me.keys, self.me.run_lease
+        tick = keys.barrier_tick(self.name, at)
+        after = BarrierRecord(Attempt(at.generation + 1, 0, at.era), None, at)
+        release = Txn(
+            (Compare(tick, "version", "==", self.definition.parties - 1),),
+            (
+                Put(self.key, after.pack(), lease),
+                Delete(*keys.arrivals_before(self.name, at.generation)),
+                Delete(*keys.barrier_ticks_before(self.name, at.generation)),
+            ),
+        )
+        return Txn(
+            (*self.me.guard(), absent(keys.state), unchanged(self.key, seen), absent(self.arrival_key(at))),
+            (Put(self.arrival_key(at), arrival.pack(), lease), Put(tick, b"", lease), Range(tick), release),
+            (Range(self.key), Range(self.arrival_key(at)), Range(keys.state), *self.me.witnesses()),
+        )
+
+    def change(
+        self, seen: int, record: BarrierRecord, *, unless: str | None = None, also: tuple[Range, ...] = ()
+    ) -> Txn:
+        """Write `record` over the barrier as it was `seen`: a new round, a new era, or a break.
+
+        With `unless`, only while that arrival does not exist. Accepted, it reads `also` from 1 on; refused, it reads
+        barrier and the witnesses, then the `unless` key. Harmless to repeat: the first try changed `mod`.
+        """
+        compares = [*self.me.guard(), unchanged(self.key, seen)]
+        reads: list[Op] = [Range(self.key), *self.me.witnesses()]
+        if unless is not None:
+            compares.append(absent(unless))
+            reads.append(Range(unless))
+        return Txn(tuple(compares), (Put(self.key, record.pack(), self.me.run_lease), *also), tuple(reads))
+
+    def arrivals(self, at: Attempt, *, keys_only: bool = True) -> Range:
+        return Range(*below(self.me.keys.arrivals(self.name, at)), keys_only=keys_only)
