@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def eventually(predicate: Callable[[], object], timeout: float = 30.0) -> bool:
@@ -14,6 +17,16 @@ def eventually(predicate: Callable[[], object], timeout: float = 30.0) -> bool:
     pause = threading.Event()
     polls = int(timeout / 0.02) + 1
     return any(predicate() or pause.wait(0.02) for _ in range(polls))
+
+
+@contextmanager
+def python(code: str, *args: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A Python that runs `code`; a test that fails does not wait for it, but ends it."""
+    with subprocess.Popen([sys.executable, "-c", code, *args], stdout=subprocess.PIPE, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def alive(pid: int) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from typing import Any
 
 import pytest
+from helpers import python
 from jobs import PATIENCE, TWO, Losing, Place, call, raised, returned, written
 
 from psbarrier import Barrier
@@ -187,12 +186,8 @@ def test_ctrl_c_in_a_wait_breaks_the_barrier_for_the_others(real: Place) -> None
     assert real.etcd is not None
     other = real.join("worker", 1)
     barrier = other.barrier("b")
-    command = [sys.executable, "-c", INTERRUPTED, real.etcd.endpoint, real.job]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            said, _ = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
+    with python(INTERRUPTED, real.etcd.endpoint, real.job) as process:
+        said, _ = process.communicate(timeout=PATIENCE)
     assert said == "interrupted\n"
     real.until(lambda: barrier.broken)
     with pytest.raises(BarrierBrokenError) as broken:

@@ -7,14 +7,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import alive, eventually
+from helpers import alive, eventually, python
 
 from psbarrier import embedded
 from psbarrier.embedded import EtcdServer, free_ports
@@ -145,7 +143,7 @@ def test_a_folder_that_the_caller_names_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [PARENT, KILLED_BEFORE_GUARD], ids=["running", "starting"])
 def test_a_parent_killed_by_sigkill_leaves_neither_process_nor_folder(code: str) -> None:
     """There is no moment at which a kill leaves an etcd alone."""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    with python(code) as parent:
         assert parent.stdout is not None
         pid, folder = parent.stdout.readline().split()
         parent.kill()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from helpers import alive, eventually
+from helpers import alive, eventually, python
 from store.helpers import Beats, Recorder, exists, soon
 
 from psbarrier.errors import ClosedError, InvalidArgumentError, StoreRefusedError, StoreUnavailableError
@@ -177,7 +175,7 @@ def test_nothing_is_left_after_it() -> None:
 
 def test_a_parent_killed_by_sigkill_leaves_no_member_and_no_folder() -> None:
     """As for a single EtcdServer."""
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+    with python(PARENT) as parent:
         assert parent.stdout is not None
         said = parent.stdout.readline().split()
         parent.kill()

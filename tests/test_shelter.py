@@ -6,10 +6,10 @@ import _thread
 import random
 import signal
 import subprocess
-import sys
 import threading
 
 import pytest
+from helpers import python
 from jobs import PATIENCE, Place, call, returned
 
 from psbarrier.shelter import shelter, sheltered
@@ -116,18 +116,14 @@ def test_ctrl_c_at_any_moment_ends_the_process(real: Place, seed: int) -> None:
     """
     assert real.etcd is not None
     moment = random.Random(f"{seed} {real.job}").uniform(0, 0.4)
-    command = [sys.executable, "-c", BUSY, real.etcd.endpoint, f"{real.job}-{seed}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(moment)
+    with python(BUSY, real.etcd.endpoint, f"{real.job}-{seed}", stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(moment)
+        process.send_signal(signal.SIGINT)
+        if seed % 2:
             process.send_signal(signal.SIGINT)
-            if seed % 2:
-                process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
+        _, said = process.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in said
     assert process.returncode != 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType
 
 FORWARDED = (
     signal.SIGINT,
@@ -28,28 +27,27 @@ def split_if_init() -> None:
 
 def split() -> None:
     """Return in a child of this process, which itself only waits, and exits as the child does."""
-    # Blocked until both sides are ready: the kernel drops what process 1 has no handler for.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    # From here on blocked: the kernel would drop what process 1 has no handler for, and a handler of Python's may be
+    # called too late, when we have just gone to sleep. A blocked signal waits until it is asked for.
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*FORWARDED, signal.SIGCHLD))
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        os.kill(child, number)
-
-    for number in FORWARDED:
-        signal.signal(number, forward)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    os._exit(_reap_until(child))
+    os._exit(_serve(child))
 
 
-def _reap_until(child: int) -> int:
-    """Reap everything until `child` ends; its exit code. Nobody else's is wanted."""
+def _serve(child: int) -> int:
+    """Pass signals on and reap everything until `child` ends; its exit code. Nobody else's is wanted."""
     while True:
-        pid, status = os.wait()
-        if pid == child:
-            # From here on a signal finds nobody to be passed on to.
-            signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-            code = os.waitstatus_to_exitcode(status)
-            return 128 - code if code < 0 else code
+        number = signal.sigwait((*FORWARDED, signal.SIGCHLD))
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        # One signal may stand for several children.
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child:
+                code = os.waitstatus_to_exitcode(ended[1])
+                return 128 - code if code < 0 else code

@@ -6,11 +6,12 @@ one queue; every slot has a thread of its own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from attrs import frozen
@@ -24,6 +25,9 @@ logger = logging.getLogger("psbarrier")
 
 PATIENCE = 3
 """The first signal asks the commands to end, the second kills them, and at the third nothing is waited for any more."""
+
+
+_LOOK_UP = 0.5  # seconds
 
 
 class Slot:
@@ -96,7 +100,7 @@ class Attendance:
             threading.Thread(target=self._serve, args=(index, joined), name=name, daemon=True).start()
         outcomes: dict[int, Outcome] = {}
         while len(outcomes) < len(self._slots):
-            event = self._queue.get()
+            event = self._next()
             if isinstance(event, Received):
                 self._receive(event.number)
             elif isinstance(event, Ended):
@@ -108,6 +112,12 @@ class Attendance:
                 if event.outcome.kind == "error":
                     self._stop(signal.SIGTERM)
         return [outcomes[index] for index in range(len(self._slots))]
+
+    def _next(self) -> Any:
+        """The next event. Who falls asleep just as a signal arrives handles it when he looks up, and not never."""
+        while True:
+            with contextlib.suppress(Empty):
+                return self._queue.get(timeout=_LOOK_UP)
 
     def _serve(self, index: int, joined: bool) -> None:
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 
 import pytest
+from helpers import python
 
 # A subreaper gets the orphans below it, as process 1 does.
 SUBREAPER = """
@@ -21,8 +23,8 @@ assert os.getppid() == before
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
 
-def run(code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", SUBREAPER + code], stdout=subprocess.PIPE, text=True)
+def run(code: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return python(SUBREAPER + code)
 
 
 @pytest.mark.parametrize(("code", "ended"), [("sys.exit(5)", 5), ("os.kill(os.getpid(), 9)", 137), ("", 0)])
