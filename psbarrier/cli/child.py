@@ -42,7 +42,7 @@ if os.read(int(sys.argv[1]), 1):
 
 
 class Child:
-    """One run of the command. `wait` belongs to one thread; the other methods are safe from any.
+    """One run of the command. `wait` and then `clear` are called once each; the other methods are safe from any thread.
 
     `stdin`, `stdout` and `stderr` are file descriptors, or None for ours. Raises OSError when it cannot be started.
     """
@@ -93,7 +93,7 @@ class Child:
         return self._process.pid
 
     def wait(self) -> int:
-        """Wait until the command itself has ended, end what it left behind, and return its code, or -N for signal N.
+        """Wait until the command itself has ended, and return its code, or -N for signal N.
 
         It is the process that is waited for and not a pipe, which forked helpers may hold open for much longer.
         """
@@ -106,9 +106,12 @@ class Child:
         with self._lock:
             code = self._process.wait()
             self._reaped = True
+        return code
+
+    def clear(self) -> None:
+        """End what the command left behind, which has been asked to end: the next incarnation may need its ports."""
         self._end_rest()
         self._sitter.forget(self.pid)
-        return code
 
     def send(self, number: int) -> None:
         """Send a signal to the command alone: what it started is its own to stop, a data loader before a checkpoint."""

@@ -102,6 +102,7 @@ class Launch:
             self._child.kill()
             while not isinstance(self._events.get(), Exited):
                 pass
+            self._child.clear()
 
     # -- what happens
 
@@ -145,7 +146,8 @@ class Launch:
             case Epoch():
                 return self._sealed(event.spec)
             case Exited():
-                return self._exited(event.status)
+                assert self._child is not None  # there is one at a time
+                return self._exited(self._child, event.status)
             case Stop():
                 return self._stopped(event)
             case Over() | Trouble():
@@ -229,7 +231,7 @@ class Launch:
     def _stopped(self, event: Stop) -> Outcome | None:
         self._stops += 1
         if self._child is None:
-            return report.leave(self.member, event.number)
+            return report.leave(self.member, event.number, self._look())
         if self._stops > 1:
             self._child.kill()
         elif self._why is None:
@@ -271,22 +273,30 @@ class Launch:
     def _look(self) -> report.Standing:
         return report.look(self._around.store, self._handover, self.member.job_state)
 
-    def _exited(self, status: int) -> Outcome | None:
+    def _exited(self, child: Child, status: int) -> Outcome | None:
+        """The command has ended. The others are told first, and then what it left behind is ended, which may take long."""
         asked = self._end_at is None
         self._child = self._end_at = None
         if self._why is None and self._restarting and self._spec is not None:
             self._restarting = False
+            child.clear()
             return self._start(self._spec)
+        try:
+            return self._report(status, asked=asked)
+        finally:
+            child.clear()
+
+    def _report(self, status: int, *, asked: bool) -> Outcome:
         if isinstance(self._why, Over) and not asked and status and self._own_end(self._why.state):
             return report.crash(self.member, status, self._look())
         if isinstance(self._why, Over) and self._finished and self._why.state.phase == "succeeded":
             return Outcome(0, "finished")
         if isinstance(self._why, Over | Trouble):
             return self._conclude(self._why)
+        if isinstance(self._why, Stop):
+            return report.leave(self.member, self._why.number, self._look())
         if status == 0:
             return report.finish(self.member, self._look())
-        if isinstance(self._why, Stop):
-            return report.leave(self.member, self._why.number)
         return report.crash(self.member, status, self._look())
 
     def _own_end(self, state: JobState) -> bool:

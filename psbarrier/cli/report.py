@@ -102,9 +102,15 @@ def over(member: Member, state: JobState) -> Outcome:
     return Outcome(exits.code_of(error), "over", f"{member.task} ends, for {said}")
 
 
-def leave(member: Member, number: int) -> Outcome:
-    """Somebody asked the task to end."""
+def leave(member: Member, number: int, now: Standing) -> Outcome:
+    """Somebody asked the task to end.
+
+    A command that writes a last checkpoint then and exits with 0 is not done: unless it has said so itself, its next
+    incarnation goes on.
+    """
     name = signal.Signals(number).name
+    if now.finished:
+        return Outcome(0, "finished")
     _tell(member, "leaving", lambda: member.leave(f"ended by {name} at {clock_time(time.time())}"))
     return Outcome(128 + number, "left", f"{member.task} was ended by {name}")
 

@@ -96,16 +96,17 @@ def test_a_signal_goes_on_to_the_command_and_the_task_leaves(
     assert state(etcd, job).tasks[0].state.startswith("left")
 
 
-def test_a_command_that_ends_well_at_sigterm_has_finished(etcd: EtcdServer, tmp_path: Path) -> None:
-    """0 means done, whoever asked for it."""
+def test_a_command_that_ends_well_at_sigterm_has_left(etcd: EtcdServer, tmp_path: Path) -> None:
+    """It has written its last checkpoint, perhaps, and is not done: a preemption must not make the job succeed."""
     job = unique()
     with psbarrier(
         tmp_path, etcd, *run_args(job), "sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
     ) as run:
         assert run.says("up")
         run.send(signal.SIGTERM)
-        assert run.code() == 0
-    assert state(etcd, job).state.phase == "succeeded"
+        assert run.code() == 143
+    assert state(etcd, job).state.phase == "running"
+    assert state(etcd, job).tasks[0].state.startswith("left")
 
 
 def test_a_command_that_ignores_sigterm_is_killed_after_the_grace(etcd: EtcdServer, tmp_path: Path) -> None:
