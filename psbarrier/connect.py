@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psbarrier.arguments import seconds
@@ -14,6 +13,7 @@ from psbarrier.store.endpoints import parse_endpoints
 
 if TYPE_CHECKING:
     from psbarrier.store.etcd import EtcdStore
+    from psbarrier.store.password import PasswordFile
     from psbarrier.store.tls import TLS
 
 PREFIX = "/psbarrier"
@@ -107,18 +107,8 @@ def _tls_from_environment() -> TLS | None:
     return TLS(ca=ca, cert=cert, key=key)
 
 
-def _password_from_environment() -> Any:
-    """A callable, so that a password that was changed on disk is read again at the next login."""
-    path = setting("PASSWORD_FILE", None, Path)
-    if path is None:
-        return None
+def _password_from_environment() -> PasswordFile | None:
+    """The password is read again at each login, so one that was changed on disk is picked up."""
+    from psbarrier.store.password import PasswordFile
 
-    def read() -> str:
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise InvalidArgumentError(
-                f"PSBARRIER_PASSWORD_FILE={str(path)!r} cannot be read: {error.strerror}"
-            ) from error
-
-    return read
+    return setting("PASSWORD_FILE", None, lambda path: PasswordFile(path).checked())

@@ -41,6 +41,7 @@ class Etcd:
         Raises InvalidArgumentError for what can never work.
         """
         from psbarrier.store.etcd import EtcdStore  # gRPC takes long to import, and not every command needs it
+        from psbarrier.store.password import PasswordFile
         from psbarrier.store.tls import TLS
 
         if not self.endpoints:
@@ -51,7 +52,7 @@ class Etcd:
             prefix=check_prefix(self.prefix),
             tls=TLS(ca=self.ca, cert=self.cert, key=self.key) if secure else None,
             user=self.user,
-            password=functools.partial(_read_password, self.password_file) if self.password_file else None,
+            password=PasswordFile(self.password_file).checked() if self.password_file else None,
             timeout=REQUEST_TIMEOUT,
         )
 
@@ -71,14 +72,6 @@ class Etcd:
 
 _NAMES = tuple(field.name for field in fields(Etcd))
 _FILES = ("PSBARRIER_CA", "PSBARRIER_CERT", "PSBARRIER_KEY", "PSBARRIER_PASSWORD_FILE")
-
-
-def _read_password(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().rstrip("\r\n")
-    except OSError as error:
-        raise InvalidArgumentError(f"the password file {path!r} cannot be read: {error.strerror}") from error
 
 
 def option(name: str, *names: str, **how: Any) -> Callable[[F], F]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.shelter import sheltered
 from psbarrier.store import compat, wire
+from psbarrier.store.access import Access
 from psbarrier.store.base import Clock, Range, Sink, Txn, TxnReply, prefix_end
 from psbarrier.store.calls import Calls
 from psbarrier.store.channels import Channels
@@ -26,6 +27,7 @@ from psbarrier.store.endpoints import Endpoints, parse_endpoints
 from psbarrier.store.failures import Kind
 from psbarrier.store.keepalive import KeepAlives, LeaseKeeping
 from psbarrier.store.login import Login
+from psbarrier.store.password import PasswordFile
 from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.tls import TLS
 from psbarrier.store.watching import Watching
@@ -77,7 +79,7 @@ class EtcdStore:
         self._prefix = prefix
         self._clock: Clock = clock or SystemClock()
         self._timeout = float(timeout)
-        self._secure = secure
+        self._secure, self._tls, self._plaintext, self._lent = secure, tls, allow_plaintext_password, client is not None
         self._login = Login(user, password, token=_token(client))
         self._channels = Channels(
             parsed.addresses,
@@ -90,6 +92,41 @@ class EtcdStore:
         shared = (self._channels, self._login, self._clock, self._timeout)
         self._keep_alives = KeepAlives(*shared, read=self._read_anything)
         self._watching = Watching(*shared, read=self._read_prefix)
+
+    @classmethod
+    def of(cls, access: Access) -> Self:
+        """A store on the etcd that `access` leads to."""
+        files = (access.ca, access.cert, access.key)
+        return cls(
+            access.endpoints,
+            prefix=access.prefix,
+            tls=TLS(*files) if access.tls else None,
+            user=access.user,
+            password=PasswordFile(access.password_file) if access.password_file else access.password,
+            timeout=access.timeout,
+            allow_plaintext_password=access.allow_plaintext_password,
+        )
+
+    @property
+    def access(self) -> Access:
+        """What leads another process to the same etcd, the password included.
+
+        Raises InvalidArgumentError for a store on an Etcd3Client, which does not tell it.
+        """
+        if self._lent:
+            raise InvalidArgumentError(
+                "An Etcd3Client does not tell how to reach its etcd and log in there, so no other process can be told: "
+                "give connect() the endpoints themselves."
+            )
+        return Access.of(
+            self._tls,
+            self._login.password,
+            endpoints=self.endpoints,
+            prefix=self.prefix,
+            timeout=self._timeout,
+            user=self._login.user,
+            allow_plaintext_password=self._plaintext,
+        )
 
     @property
     def clock(self) -> Clock:

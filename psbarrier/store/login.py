@@ -36,7 +36,7 @@ class Login:
 
     def __init__(self, user: str | None, password: str | Callable[[], str] | None, *, token: str | None = None) -> None:
         self.user = user
-        self._password = password
+        self.password = password
         self._lock = threading.Lock()
         self._pass: Pass | None = _with_token(token, None) if token else None
         if user is None and self._pass is None:
@@ -84,11 +84,11 @@ class Login:
             raise
 
     def _current_password(self, link: Link) -> str:
-        assert self._password is not None
-        if isinstance(self._password, str):
-            return self._password
+        assert self.password is not None
+        if isinstance(self.password, str):
+            return self.password
         try:
-            return self._password()
+            return self.password()
         except OSError as error:  # typically a mounted secret that is being replaced; it may be back for the next try
             raise LinkError(link.endpoint, f"cannot read the password: {error.strerror}") from error
 
