@@ -100,6 +100,13 @@ def join_timeout(timeout: float | None) -> float:
     return JOIN_TIMEOUT if found is None else found
 
 
+def guarded(guardian: bool | None) -> bool:
+    """Whether a guardian is wanted."""
+    if guardian is not None and not isinstance(guardian, bool):
+        raise InvalidArgumentError(f"guardian={guardian!r} is neither True nor False")
+    return bool(setting("GUARDIAN", guardian, lambda text: choice("guardian", text, "0", "1") == "1"))
+
+
 def check_ttl(ttl: int) -> int:
     """`ttl` itself if etcd can grant it."""
     if isinstance(ttl, bool) or not isinstance(ttl, int) or not LEAST_TTL <= ttl <= 86_400:

@@ -13,6 +13,7 @@ PsBarrierError
 ├── SlotTakenError (TimeoutError)               another live process holds the task; named in `holder`
 ├── AlreadyFinishedError                        the task has already finished in this run
 ├── AlreadyAttachedError                        another process uses the session of this guardian
+├── GuardianError (ChildProcessError)           the guardian of this process could not be started
 ├── SlotLostError (ConnectionError)             this process no longer holds its task
 │   └── RunGoneError                            the whole run has vanished from etcd
 ├── JobOverError                                the job has already ended well
@@ -132,6 +133,12 @@ class AlreadyAttachedError(PsBarrierError):
     """Another process already uses the session that the guardian gave to its child."""
 
     task: str
+
+
+class GuardianError(PsBarrierError, ChildProcessError):
+    """The process that was to hold the task for this one could not be started; nothing is left in etcd."""
+
+    task: str = ""
 
 
 class SlotLostError(PsBarrierError, ConnectionError):

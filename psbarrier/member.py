@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -35,6 +36,7 @@ from psbarrier.state import JobState, MemberState
 
 if TYPE_CHECKING:
     from psbarrier.store.base import Compare
+    from psbarrier.tether import Tether
 
 logger = logging.getLogger("psbarrier")
 
@@ -48,16 +50,27 @@ class Member:
     """One incarnation of a task, alive as long as it is open.
 
     A context manager. Leaving it without an exception (or with SystemExit(0)) after `cluster()` has returned finishes
-    the task; with KeyboardInterrupt the task has *left* and may come back; with any other exception it has *crashed*.
+    the task; with KeyboardInterrupt, or once `stopping` is set, the task has *left* and may come back; with any other
+    exception it has *crashed*.
     In each case the others learn it at once. Safe to use from several threads.
     """
 
-    def __init__(self, session: Session, joined: Joined, *, owns_store: bool, attached: bool = False) -> None:
+    def __init__(
+        self,
+        session: Session,
+        joined: Joined,
+        *,
+        owns_store: bool,
+        attached: bool = False,
+        tether: Tether | None = None,
+    ) -> None:
         self._session, self._view = session, joined.view
         self._me, self._registration = joined.standing, joined.registration
         self._owns_store, self._attached = owns_store, attached
         self._now, self._wall = session.clock.now, session.clock.wall
         self._notifier = Notifier(session)
+        self._tether = tether
+        self._stopping = tether.stopping if tether is not None else threading.Event()
         self._barriers: dict[str, Barrier] = {}
         self._cluster: ClusterSpec | None = None
         self._finished = self._ended = False
@@ -116,6 +129,20 @@ class Member:
     def on_state(self, callback: Callable[[MemberState], None]) -> None:
         """Call `callback` with each later state, on a thread of its own (one for all callbacks); it must not block."""
         self._notifier.add(callback)
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set once this task is asked to end: time for a last checkpoint, and then to leave the `with` block.
+
+        A task that leaves it without an exception, and without a call of `finish()`, has then *left*, and may come back.
+
+        Under `psbarrier run`, SIGTERM to that sets it, and from the first look at this property on it does so in place
+        of a signal to the command, which has `--grace` seconds then. Elsewhere nobody sets it but the program itself, in
+        a signal handler of its own for example.
+        """
+        if self._tether is not None:
+            self._tether.listen()
+        return self._stopping
 
     def guard(self) -> tuple[Compare, ...]:
         """Compares to embed in one's own etcd transaction, so that it is refused once this task is lost.
@@ -294,6 +321,8 @@ class Member:
         self._close(revoke=False)
 
     def _close(self, *, revoke: bool) -> None:
+        if self._tether is not None:
+            self._tether.close()
         self._session.close(revoke=revoke)
         self._notifier.join(2.0)
         if self._owns_store:
@@ -307,13 +336,21 @@ class Member:
     ) -> None:
         try:
             if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-                if self._cluster is not None and not self._ended:
-                    self.finish()
+                self._leave_well()
             else:
                 with contextlib.suppress(SlotLostError, ClosedError):
                     self._report(error)
         finally:
             self.close()
+
+    def _leave_well(self) -> None:
+        """Without an exception: done, unless it never began, or was asked to end before it was."""
+        if self._ended or self._cluster is None:
+            return
+        if self._stopping.is_set():
+            self.leave()
+        else:
+            self.finish()
 
     def _report(self, error: BaseException) -> None:
         """Tell the others why the block was left; what goes wrong with that must not hide the error itself."""

@@ -33,6 +33,7 @@ READ: Mapping[str, str] = {
     "PSBARRIER_META": "a JSON object to stand beside this process in the cluster spec",
     "PSBARRIER_TTL": "seconds without a keep-alive after which etcd gives the task up, 15 by default",
     "PSBARRIER_TAKEOVER": "wait (default) or force: what to do about another holder of the task",
+    "PSBARRIER_GUARDIAN": "1: a process of its own holds the lease for this one, as psbarrier run does",
     "PSBARRIER_JOIN_TIMEOUT": "seconds that join() may take, 60 by default",
     "PSBARRIER_SUCCESS": "roles, comma-separated, that must finish for the job to succeed",
     "PSBARRIER_LOSS_GRACE": "seconds a lost task may stay away, 60 by default; or per role, ps=30,worker=120",

@@ -5,6 +5,7 @@ it starts fast, and it lives in a session of its own and ignores the signals tha
 what ends the parent does not end it too. The parent tells it, over a pipe, what there is to clean up:
 
     group PGID GRACE     end this process group: SIGTERM, SIGKILL after GRACE seconds (0: SIGKILL at once)
+    spare PGID           should the parent die, this one goes on: wait for its end, do not cause it
     done PGID            that group was reaped, forget it
     folder HEX           remove this folder (its path, as hexadecimal bytes) after the groups are gone
     end                  the parent is done: clean up what is left
@@ -35,6 +36,7 @@ from collections.abc import Iterator
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.02  # seconds between two looks at what is being ended
 _PARENT_POLL = 1.0  # seconds between two looks at who the parent is
+_SPARED_POLL = 1.0  # seconds between two looks at whether what was spared still runs
 _REMOVE_FOR = 5.0  # seconds for which a folder that keeps filling up is removed again
 _AFTER_KILL = 2.0  # seconds to wait for killed groups, which may hang in the kernel
 
@@ -78,6 +80,11 @@ class Sitter:
             raise ValueError(f"{pgid} is not a process group that a sitter may end; pass the group of a child.")
         self._say(f"group {pgid} {grace}")
 
+    def spare(self, pgid: int) -> None:
+        """The guarded group does not end with this process; the folders still stay as long as it runs."""
+        with contextlib.suppress(BrokenPipeError):
+            self._say(f"spare {pgid}")
+
     def forget(self, pgid: int) -> None:
         """The group has been reaped: leave its number alone. Call it at once, since the system may use it again."""
         with contextlib.suppress(BrokenPipeError):
@@ -115,6 +122,7 @@ class _Duty:
 
     def __init__(self) -> None:
         self.groups: dict[int, float] = {}
+        self.spared: dict[int, float] = {}
         self.folders: list[str] = []
         self.ended = False
 
@@ -122,12 +130,18 @@ class _Duty:
         match line.split():
             case [b"group", pgid, grace] if int(pgid) > 1:
                 self.groups[int(pgid)] = float(grace)
+            case [b"spare", pgid]:
+                if int(pgid) in self.groups:
+                    self.spared[int(pgid)] = self.groups.pop(int(pgid))
             case [b"done", pgid]:
                 self.groups.pop(int(pgid), None)
+                self.spared.pop(int(pgid), None)
             case [b"folder", path]:
                 self.folders.append(os.fsdecode(bytes.fromhex(path.decode("ascii"))))
             case [b"end"]:
                 self.ended = True
+                self.groups |= self.spared  # the parent lives, and wants everything to end
+                self.spared = {}
 
     def listen(self, fd: int, parent: int) -> None:
         """Return when the parent is gone or done. A last line without its newline was never finished: drop it."""
@@ -158,6 +172,10 @@ class _Duty:
             if overdue >= left.keys() and waited >= max(left.values()) + _AFTER_KILL:
                 return
             time.sleep(_POLL)
+
+    def await_spared(self) -> None:
+        while any(_runs(pgid) for pgid in self.spared):
+            time.sleep(_SPARED_POLL)
 
     def remove_folders(self) -> None:
         """Again and again: a process that is just ending may still write its last file."""
@@ -203,6 +221,7 @@ def main(parent: int) -> None:
     duty = _Duty()
     duty.listen(0, parent)
     duty.end_groups()
+    duty.await_spared()
     duty.remove_folders()
 
 

@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "leader": RUNNING,
     "barrier": RUNNING,
     "notifier": RUNNING,
-    "member": RUNNING | {"leader", "barrier", "notifier", "settings", "store"},
+    "member": RUNNING | {"leader", "barrier", "notifier", "settings", "store", "tether"},
     "sitter": set(),
     "etcd_binary": {"errors"},
     "embedded": {"errors", "etcd_binary", "sitter"},
@@ -62,15 +62,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "etcd_cluster": {"errors", "embedded", "cluster_links", "etcd_member"},
     "address": {"errors"},
     "connect": {"errors", "arguments", "settings", "store"},
+    "exit_status": set(),
+    "parent": set(),
+    "tether": set(),
+    "guardian": RUNNING | {"exit_status", "store", "tether"},
+    "guardian_process": RUNNING | {"exit_status", "guardian", "parent", "store"},
     "asking": RUNNING | {"settings", "address"},
-    "join": RUNNING | {"asking", "connect", "member", "store"},
+    "join": RUNNING | {"asking", "connect", "guardian", "member", "store", "tether"},
     "testing": RUNNING
     | SERVER
     | {"etcd_cluster", "settings", "leader", "barrier", "member", "asking", "join", "store"},
     "pytest_plugin": {"errors", "embedded", "store"},
     "cli": RUNNING
     | SERVER
-    | {"psbarrier", "settings", "barrier", "member", "asking", "join", "connect", "address", "store", "emit", "k8s"},
+    | {"psbarrier", "exit_status", "settings", "tether", "barrier", "member", "asking", "join", "connect", "address"}
+    | {"store", "emit", "k8s"},
     "psbarrier": VALUES | {"store.base", "store", "emit", "member", "barrier", "connect", "join"},
 }
 

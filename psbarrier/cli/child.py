@@ -119,9 +119,13 @@ class Child:
             if not self._reaped:
                 os.kill(self.pid, number)
 
-    def end(self, number: int, grace: float) -> None:
-        """Ask the command to end; whoever called this calls `kill` at `kill_at`, `grace` seconds later."""
+    def allow(self, grace: float) -> None:
+        """The command, which knows that it is to end, has so many seconds: whoever called this calls `kill` at `kill_at`."""
         self._kill_at = time.monotonic() + grace
+
+    def end(self, number: int, grace: float) -> None:
+        """Ask the command to end within `grace` seconds, as for `allow`."""
+        self.allow(grace)
         self.send(number)
         self.send(signal.SIGCONT)  # a stopped process hears it only once it goes on
 

@@ -13,8 +13,6 @@ else       what the command itself ended with
 
 from __future__ import annotations
 
-import signal
-
 from psbarrier.errors import (
     AlreadyFinishedError,
     InvalidArgumentError,
@@ -50,21 +48,6 @@ def code_of(error: PsBarrierError) -> int:
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
 
 
-def shell_code(status: int) -> int:
-    """A child's return code as a shell tells it: 128 + N for one that signal N has killed (-N)."""
-    return 128 - status if status < 0 else status
-
-
 def passed_on(code: int) -> int:
     """A child's own exit code, except that what means something of ours becomes 1."""
     return 1 if code in RESERVED else code
-
-
-def describe(status: int) -> str:
-    """How a child ended, in words."""
-    if status >= 0:
-        return f"exited with code {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"

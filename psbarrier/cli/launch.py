@@ -12,24 +12,25 @@ it out and acts, so that no two things are ever decided at once:
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from psbarrier.cli import environment, report
+from attrs import evolve
+
+from psbarrier.cli import report
+from psbarrier.cli.anchor import Anchor
 from psbarrier.cli.child import Child
-from psbarrier.cli.outcome import Epoch, Event, Exited, Outcome, Over, Stop, Trouble
+from psbarrier.cli.outcome import Epoch, Event, Exited, Outcome, Over, Stop, Tied, Trouble
 from psbarrier.cli.plan import Plan
+from psbarrier.cli.spawning import spawn, write_cluster
 from psbarrier.cli.surroundings import Surroundings
 from psbarrier.errors import ClosedError, InvalidArgumentError, PsBarrierError, SlotLostError
 from psbarrier.flows.effects import Progress
 from psbarrier.join import join
 from psbarrier.member import Member
 from psbarrier.protocol.handover import Handover
-from psbarrier.sitter import Sitter
 from psbarrier.spec import ClusterSpec
 from psbarrier.state import JobState
 
@@ -47,6 +48,7 @@ class Launch:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._member: Member | None = None
         self._child: Child | None = None
+        self._anchor: Anchor | None = None
         self._spec: ClusterSpec | None = None
         self._handover: Handover | None = None
         self._why: Stop | Over | Trouble | None = None
@@ -94,6 +96,8 @@ class Launch:
             return outcome
         finally:
             self._end_child()
+            if self._anchor is not None:
+                self._anchor.close()
             self.member.close()
 
     def _end_child(self) -> None:
@@ -145,6 +149,9 @@ class Launch:
                 return None
             case Epoch():
                 return self._sealed(event.spec)
+            case Tied():
+                self._tied()
+                return None
             case Exited():
                 assert self._child is not None  # there is one at a time
                 return self._exited(self._child, event.status)
@@ -162,7 +169,7 @@ class Launch:
         if first:
             self._around.screen.clear()
             return self._start(spec)
-        self._write(spec)
+        write_cluster(self._around, spec, self.member.task)
         # In `psbarrier local` one line from whoever was started again is enough.
         level = logging.INFO if self._around.streams is None else logging.DEBUG
         logger.log(level, "%s: epoch %d is sealed, for members were replaced", self.member.task, spec.epoch)
@@ -174,8 +181,9 @@ class Launch:
     def _start(self, spec: ClusterSpec) -> Outcome | None:
         member = self.member
         try:
-            self._handover = member.handover()
-            child = self._child = self._spawn(self._variables(spec, self._handover))
+            self._anchor = Anchor.cast(self._around.workspace.socket(), lambda: self._events.put(Tied()))
+            self._handover = evolve(member.handover(), tether=self._anchor.path if self._anchor else "")
+            child = self._child = spawn(self.plan, self._around, spec, self._handover)
         except InvalidArgumentError as error:
             return report.refuse(member, error)
         except PsBarrierError as error:
@@ -185,38 +193,10 @@ class Launch:
         ).start()
         return None
 
-    def _variables(self, spec: ClusterSpec, handover: Handover) -> dict[str, str]:
-        return {
-            **environment.inherited(os.environ),
-            **self._around.etcd,
-            **environment.handed(handover),
-            **environment.emitted(self.plan.emit, spec, self.member.task),
-            "PSBARRIER_CLUSTER_FILE": str(self._write(spec)),
-        }
-
-    def _write(self, spec: ClusterSpec) -> Path:
-        task = self.member.task
-        return self._around.workspace.write(f"{task.role}-{task.index}.json", environment.cluster_file(spec))
-
-    def _spawn(self, variables: dict[str, str]) -> Child:
-        streams, sitter = self._around.streams, self._around.workspace.sitter
-        if streams is None:
-            return self._child_on(variables, sitter, None, None, None)
-        opened = streams.open(self.member.task)
-        try:
-            # Or a Python's lines would come in blocks, and late.
-            return self._child_on({"PYTHONUNBUFFERED": "1", **variables}, sitter, *opened)
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
-
-    def _child_on(self, variables: dict[str, str], sitter: Sitter, *streams: int | None) -> Child:
-        try:
-            return Child(self.plan.command, variables, sitter, *streams)
-        except OSError as error:
-            raise InvalidArgumentError(
-                f"the command of {self.member.task} cannot be started: {error.strerror}"
-            ) from error
+    def _tied(self) -> None:
+        """A process of the command uses the task itself, and goes on with it if we are killed."""
+        if self._child is not None and self._around.outlived:
+            self._around.workspace.sitter.spare(self._child.pid)
 
     # -- ending it
 
@@ -236,7 +216,10 @@ class Launch:
             self._child.kill()
         elif self._why is None:
             self._why = event
-            self._child.end(event.number, self.plan.grace)
+            if self._anchor is not None and self._anchor.stop(self.plan.grace):
+                self._child.allow(self.plan.grace)
+            else:
+                self._child.end(event.number, self.plan.grace)
         else:
             self._child.send(event.number)
         return None
@@ -277,6 +260,8 @@ class Launch:
         """The command has ended. The others are told first, and then what it left behind is ended, which may take long."""
         asked = self._end_at is None
         self._child = self._end_at = None
+        if self._anchor is not None:
+            self._anchor.close()
         if self._why is None and self._restarting and self._spec is not None:
             self._restarting = False
             child.clear()

@@ -60,10 +60,15 @@ class Stop:
 
 
 @frozen
+class Tied:
+    """A process of the command uses the task itself."""
+
+
+@frozen
 class Exited:
     """The command has ended, with this status: its exit code, or -N for signal N."""
 
     status: int
 
 
-Event: TypeAlias = Epoch | Over | Trouble | Stop | Exited
+Event: TypeAlias = Epoch | Over | Trouble | Stop | Tied | Exited

@@ -15,6 +15,7 @@ from attrs import frozen
 from psbarrier.cli import exits
 from psbarrier.cli.outcome import Outcome
 from psbarrier.errors import PsBarrierError, StoreError
+from psbarrier.exit_status import describe, shell_code
 from psbarrier.flows.leading import clock_time
 from psbarrier.member import Member
 from psbarrier.protocol.handover import Handover
@@ -75,9 +76,9 @@ def finish(member: Member, now: Standing) -> Outcome:
 
 def crash(member: Member, status: int, now: Standing) -> Outcome:
     """The command has ended with another code, or by a signal that we did not send."""
-    task, code = member.task, exits.shell_code(status)
+    task, code = member.task, shell_code(status)
     passed = exits.passed_on(code)
-    end = f"its command {exits.describe(status)} at {clock_time(time.time())}"
+    end = f"its command {describe(status)} at {clock_time(time.time())}"
     if passed != code:
         end += f" (passed on as {passed}, for psbarrier itself means something by {code})"
     if now.finished:

@@ -80,7 +80,7 @@ def launch(plan: Plan, etcd: Etcd, screen: Screen) -> int:
         with signals.raising():
             workspace = Workspace()
         with workspace:
-            one = Launch(plan, Surroundings(store, etcd.environment(), workspace, screen))
+            one = Launch(plan, Surroundings(store, etcd.environment(), workspace, screen, outlived=True))
             with signals.raising():
                 one.join()
             (outcome,) = Attendance([Slot(one)], queue).run(joined=True)

@@ -22,10 +22,14 @@ class Streams(Protocol):
 
 @frozen
 class Surroundings:
-    """What the launches of one command share. `etcd` are the variables that lead a child to the same etcd."""
+    """What the launches of one command share. `etcd` are the variables that lead a child to the same etcd.
+
+    `outlived`: a child that uses its task itself goes on should this process be killed, for etcd does not die with us.
+    """
 
     store: Store
     etcd: Mapping[str, str]
     workspace: Workspace
     screen: Screen
     streams: Streams | None = None
+    outlived: bool = False

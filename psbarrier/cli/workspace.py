@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self.sitter = Sitter()
+        self._sockets = itertools.count()
         # Our own random name instead of mkdtemp: the sitter must know it before the folder exists.
         self.folder = Path(tempfile.gettempdir()) / f"psbarrier-run-{secrets.token_hex(8)}"
 
@@ -36,6 +38,10 @@ class Workspace:
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.sitter.close()
+
+    def socket(self) -> Path:
+        """A path for a socket, which no other of ours has; short, for systems limit it."""
+        return self.folder / f"s{next(self._sockets)}"
 
     def write(self, name: str, text: str) -> Path:
         """Write a file that only this user can read; who reads it meanwhile sees the old or the new text, whole."""

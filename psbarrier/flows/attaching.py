@@ -34,12 +34,7 @@ def attaching(handover: Handover, pid: int, clock: Callable[[], float], until: f
     """
     me = handover.standing
     view = ControlView(me.keys)
-    yield Follow(view, until)
-    reply = yield from settle(Txn(then=(*me.witnesses(), whole(me.keys.control))), clock, until)
-    require_held(me, reply, 0)
-    member = reply.one(0)
-    assert member is not None  # it is held
-    known = Registration.unpack(member.key, member.value)
+    member, known = yield from _following(me, view, clock, until)
     if member.mod != handover.mod and known.attached:
         raise _attached_already(me, known)  # even if that was this very process, in another call
     mine = evolve(known, attached=pid)
@@ -52,6 +47,28 @@ def attaching(handover: Handover, pid: int, clock: Callable[[], float], until: f
         if holder != mine:
             raise _attached_already(me, holder)
     return Joined(me, view, mine)
+
+
+def guarding(me: Standing, clock: Callable[[], float], until: float) -> Flow[Joined]:
+    """Hold the task for the process that has registered it, which goes on using it.
+
+    Raises SlotLostError or RunGoneError when there is nothing left to hold.
+    """
+    view = ControlView(me.keys)
+    _, known = yield from _following(me, view, clock, until)
+    return Joined(me, view, known)
+
+
+def _following(
+    me: Standing, view: ControlView, clock: Callable[[], float], until: float
+) -> Flow[tuple[KV, Registration]]:
+    """Follow the run of a task that another process has registered; its registration."""
+    yield Follow(view, until)
+    reply = yield from settle(Txn(then=(*me.witnesses(), whole(me.keys.control))), clock, until)
+    require_held(me, reply, 0)
+    member = reply.one(0)
+    assert member is not None  # it is held
+    return member, Registration.unpack(member.key, member.value)
 
 
 def _attached_already(me: Standing, holder: Registration) -> AlreadyAttachedError:

@@ -23,12 +23,23 @@ class Handover:
     standing: Standing
     prefix: str
     mod: int
+    tether: str = ""
+    """The path of the socket at which the guardian waits for the child, if it does."""
 
     def pack(self) -> str:
         me = self.standing
         fields = {name: getattr(me, name) for name in _SAME}
         config = encode_text(me.config.as_dict())  # a variable holds text, so nothing here may be compressed
-        return encode_text({**fields, "task": str(me.task), "config": config, "prefix": self.prefix, "mod": self.mod})
+        return encode_text(
+            {
+                **fields,
+                "task": str(me.task),
+                "config": config,
+                "prefix": self.prefix,
+                "mod": self.mod,
+                "tether": self.tether,
+            }
+        )
 
     @classmethod
     def unpack(cls, text: str) -> Handover:
@@ -51,7 +62,7 @@ class Handover:
                 run_lease=fields.whole("run_lease"),
                 restarts=fields.whole("restarts"),
             )
-            return cls(standing, prefix, fields.whole("mod"))
+            return cls(standing, prefix, fields.whole("mod"), fields.text("tether"))
 
         try:
             return decode(VARIABLE, text.encode(), build)

@@ -7,6 +7,7 @@ import pytest
 from psbarrier import errors
 from psbarrier.cli import exits
 from psbarrier.errors import PsBarrierError
+from psbarrier.exit_status import describe, shell_code
 
 CODES: list[tuple[type[PsBarrierError], int]] = [
     (errors.InvalidArgumentError, 2),
@@ -44,7 +45,7 @@ def test_each_error_has_its_code(kind: type[PsBarrierError], code: int) -> None:
 )
 def test_a_childs_end_reads_as_in_a_shell(status: int, code: int, words: str) -> None:
     """128 + N for a signal, and its name for people."""
-    assert (exits.shell_code(status), exits.describe(status)) == (code, words)
+    assert (shell_code(status), describe(status)) == (code, words)
 
 
 @pytest.mark.parametrize(("code", "passed"), [(109, 109), (110, 1), (114, 1), (119, 1), (120, 120)])
