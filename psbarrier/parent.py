@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import time
 from pathlib import Path
 
 _POLL = 0.1
 """Seconds between two looks where the kernel does not tell of another process's end."""
+
+_ENDING = 0.3
+"""Seconds in which a process that closed its pipes has ended; the news of its end should come in half a second."""
+_GLANCE = 0.005
 
 
 class Parent:
@@ -47,10 +52,14 @@ class Parent:
     def status(self) -> int | None:
         """How it ended: its exit code, or -N for signal N; None when that is not known, as after it was reaped.
 
-        From /proc (proc_pid_stat(5), exit_code), which tells it of a process that its own parent has not reaped yet.
+        From /proc (proc_pid_stat(5), exit_code), which tells it of a process that its own parent has not reaped yet. A
+        process that is just ending closes its pipes first, so it is given a moment.
         """
+        until = time.monotonic() + _ENDING
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
-            if fields[0] in (b"Z", b"X"):
-                return os.waitstatus_to_exitcode(int(fields[49]))
+            while time.monotonic() < until:
+                fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
+                if fields[0] in (b"Z", b"X"):
+                    return os.waitstatus_to_exitcode(int(fields[49]))
+                time.sleep(_GLANCE)
         return None

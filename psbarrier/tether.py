@@ -11,7 +11,8 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import IO
 
 logger = logging.getLogger("psbarrier")
 
@@ -29,7 +30,7 @@ class Tether:
 
     def __init__(
         self,
-        lines: Iterable[bytes],
+        lines: IO[bytes],
         on_death: Callable[[], None],
         hang_up: Callable[[], None],
         say: Callable[[bytes], object] | None = None,
@@ -72,7 +73,7 @@ class Tether:
             self._thread.join(_CLOSING)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # broken or closed: ended, in either case
+        with contextlib.suppress(OSError, ValueError), self._lines:  # broken or closed: ended, in either case
             for line in self._lines:
                 match line.split():
                     case [word, seconds] if word == STOP:
