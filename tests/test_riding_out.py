@@ -1,0 +1,129 @@
+"""A job in the middle of its training rides out the loss of etcd: of its only member, or of a cluster's quorum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+from helpers import eventually
+from jobs import PATIENCE, call, returned
+
+import psbarrier
+from psbarrier import Member, MemberState
+from psbarrier.embedded import EtcdServer
+from psbarrier.testing import EtcdCluster
+
+REPLICAS = {"ps": 1, "worker": 2}
+
+
+class Training:
+    """A parameter server, two workers that meet again and again, and what each has been told of its own state."""
+
+    def __init__(self, endpoints: str) -> None:
+        self.members = [self._join(endpoints, task) for task in psbarrier.Replicas.of(REPLICAS).tasks()]
+        self.states: dict[Member, list[MemberState]] = {member: [] for member in self.members}
+        for member in self.members:
+            member.on_state(self.states[member].append)
+            member.cluster(PATIENCE)
+        self.last = math.inf
+        self.workers: list[Future[int]] = [call(self._train, member) for member in self.members[1:]]
+        self.server = call(self.members[0].wait_job, None)
+
+    def _join(self, endpoints: str, task: psbarrier.Task) -> Member:
+        return psbarrier.join(
+            endpoints, "j", task.role, task.index, replicas=REPLICAS, run="run", address=f"{task.role}:1", ttl=2
+        )
+
+    def _train(self, member: Member) -> int:
+        barrier = member.barrier("epoch", roles=("worker",))
+        while barrier.generation < self.last:
+            barrier.wait(timeout=120)
+        member.finish()
+        return barrier.generation
+
+    def end(self) -> None:
+        """Let the workers meet a few times more, and all finish."""
+        self.last = self.generation + 50
+        assert len({returned(worker) for worker in self.workers}) == 1
+        assert returned(self.server).phase == "succeeded"
+
+    @property
+    def generation(self) -> int:
+        return self.members[1].barrier("epoch", roles=("worker",)).generation
+
+    def went_on(self) -> bool:
+        """Whether the workers have met again since this was called."""
+        before = self.generation
+        return eventually(lambda: self.generation > before, PATIENCE)
+
+    def all_are(self, state: MemberState) -> bool:
+        return eventually(lambda: {member.state for member in self.members} == {state}, PATIENCE)
+
+
+@contextmanager
+def training(endpoints: str) -> Iterator[Training]:
+    job = Training(endpoints)
+    try:
+        yield job
+    finally:
+        for member in job.members:
+            member.close()
+
+
+def ride_out(job: Training, stop: Callable[[], object], start: Callable[[], object], seconds: float) -> None:
+    """No task is lost, who waited goes on, and everybody was told SUSPENDED and then CONNECTED."""
+    tokens = [member.token for member in job.members]
+    assert job.went_on()
+    stop()
+    assert job.all_are(MemberState.SUSPENDED)
+    # So long all of them are suspended, whatever they try.
+    assert not eventually(lambda: {member.state for member in job.members} != {MemberState.SUSPENDED}, seconds)
+    start()
+    assert job.all_are(MemberState.CONNECTED)
+    assert job.went_on()
+    job.end()
+    assert [member.token for member in job.members] == tokens
+    assert {member.cluster(PATIENCE).epoch for member in job.members} == {1}
+    told = [MemberState.SUSPENDED, MemberState.CONNECTED]
+    assert all(eventually(lambda states=states: states == told) for states in job.states.values())  # type: ignore[misc]
+
+
+DURATIONS = [2.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
+
+
+@pytest.mark.parametrize("seconds", DURATIONS)
+def test_an_etcd_that_is_killed_and_restarted_costs_time_and_nothing_else(own_etcd: EtcdServer, seconds: float) -> None:
+    """With its data it has the leases too, and gives each a whole TTL again."""
+    with training(own_etcd.endpoint) as job:
+        ride_out(job, own_etcd.kill, own_etcd.restart, seconds)
+
+
+@pytest.mark.parametrize("seconds", DURATIONS)
+def test_a_cluster_that_loses_its_quorum_costs_time_and_nothing_else(seconds: float) -> None:
+    """One member of three still runs, answers nobody, and can revoke no lease."""
+    with EtcdCluster() as cluster, training(cluster.endpoints) as job:
+        leader = cluster.leader()
+        lost = [leader, (leader + 1) % 3]
+
+        def stop() -> None:
+            for index in lost:
+                cluster.members[index].kill()
+
+        ride_out(job, stop, cluster.start, seconds)
+
+
+def test_a_leader_that_is_partitioned_away_costs_nothing() -> None:
+    """The clients that hang on it find the others: nobody is lost."""
+    with EtcdCluster() as cluster, training(cluster.endpoints) as job:
+        tokens = [member.token for member in job.members]
+        leader = cluster.leader()
+        cluster.partition({leader})
+        assert job.went_on()
+        cluster.heal()
+        assert job.went_on()
+        job.end()
+        assert [member.token for member in job.members] == tokens
+        assert {member.cluster(PATIENCE).epoch for member in job.members} == {1}
