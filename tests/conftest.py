@@ -7,8 +7,9 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import eventually, processes
@@ -16,6 +17,7 @@ from hypothesis import settings
 from jobs import Place
 
 from psbarrier.embedded import EtcdServer
+from psbarrier.etcd_binary import etcd_version
 
 # A shared machine may stop for a second anywhere, so how long one example took says nothing.
 settings.register_profile("psbarrier", deadline=None, print_blob=True)
@@ -24,6 +26,10 @@ settings.load_profile("psbarrier")
 # A shell that puts us into the background has us ignore Ctrl-C, and the processes under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Further etcd programs, each of which the tests that start an etcd run on, in place of the usual one.
+_ETCDS = [path for path in os.environ.get("PSBARRIER_TEST_ETCD", "").split(os.pathsep) if path]
+_STARTS_ETCD = ("etcd", "own_etcd", "EtcdServer", "EtcdCluster")
 
 _MARK = "TEST_PROCESS_MARK"
 # Python itself and its libraries start these once, and end them with this process.
@@ -67,8 +73,42 @@ def _has_mark(pid: int, mark: str) -> bool:
         return False
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each etcd program that is to be tried."""
+    if _ETCDS and _starts_etcd(metafunc.fixturenames, metafunc.module):
+        metafunc.parametrize("etcd_program", _ETCDS, indirect=True, scope="session", ids=_version)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where other programs are to be tried, a test that starts none has nothing to say."""
+    if _ETCDS:
+        of_no_use = [
+            item for item in items if not _starts_etcd(getattr(item, "fixturenames", ()), item.getparent(pytest.Module))
+        ]
+        config.hook.pytest_deselected(items=of_no_use)
+        items[:] = [item for item in items if item not in of_no_use]
+
+
+def _starts_etcd(fixtures: Collection[str], module: Any) -> bool:
+    names = vars(getattr(module, "obj", module))
+    return any(name in fixtures or name in names for name in _STARTS_ETCD)
+
+
+def _version(program: str) -> str:
+    return ".".join(map(str, etcd_version(program)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def etcd_program(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Which etcd every test and its processes start."""
+    with pytest.MonkeyPatch.context() as patch:
+        if (program := getattr(request, "param", None)) is not None:
+            patch.setenv("PSBARRIER_ETCD", program)
+        yield
+
+
 @pytest.fixture(scope="session")
-def etcd(nothing_left_behind: None) -> Iterator[EtcdServer]:
+def etcd(nothing_left_behind: None, etcd_program: None) -> Iterator[EtcdServer]:
     """The etcd that all tests of this process share: use random job names, and leave it running."""
     with EtcdServer() as server:
         yield server
