@@ -18,6 +18,7 @@ from typing import Any, Self
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.shelter import sheltered
 from psbarrier.store import compat, wire
+from psbarrier.store.accounts import Accounts
 from psbarrier.store.base import Clock, Range, Sink, Txn, TxnReply, prefix_end
 from psbarrier.store.calls import Calls
 from psbarrier.store.channels import Channels
@@ -26,6 +27,8 @@ from psbarrier.store.endpoints import Endpoints, parse_endpoints
 from psbarrier.store.failures import Kind
 from psbarrier.store.keepalive import KeepAlives, LeaseKeeping
 from psbarrier.store.login import Login
+from psbarrier.store.maintenance import ServerStatus, read_status
+from psbarrier.store.notice import Notice
 from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.tls import TLS
 from psbarrier.store.watching import Watching
@@ -86,7 +89,8 @@ class EtcdStore:
             clock=self._clock,
             channel=None if client is None else client.channel,
         )
-        self._calls = Calls(self._channels, self._login, self._clock, self._timeout)
+        self._calls = Calls(self._channels, self._login, self._clock, self._timeout, Notice().answered)
+        self._accounts = Accounts(self._calls, confidential=secure or allow_plaintext_password)
         shared = (self._channels, self._login, self._clock, self._timeout)
         self._keep_alives = KeepAlives(*shared, read=self._read_anything)
         self._watching = Watching(*shared, read=self._read_prefix)
@@ -110,6 +114,19 @@ class EtcdStore:
     def endpoints(self) -> tuple[str, ...]:
         """The addresses of etcd, as "host:port"."""
         return self._channels.addresses
+
+    @property
+    def accounts(self) -> Accounts:
+        """etcd's users and roles, for an administrator."""
+        return self._accounts
+
+    @sheltered
+    def server_status(self, until: float) -> ServerStatus:
+        """How the etcd that answers is. With one endpoint only, that is the one meant.
+
+        Raises StoreUnavailableError, and StoreRefusedError for a failed login.
+        """
+        return read_status(self._calls, self._channels.endpoint, until)
 
     @sheltered
     def probe(self, until: float) -> None:
