@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "etcd_member": {"errors", "etcd_binary", "embedded", "cluster_links"},
     "etcd_cluster": {"errors", "embedded", "cluster_links", "etcd_member"},
     "address": {"errors"},
+    "account": PURE | {"store"},
     "connect": {"errors", "arguments", "settings", "store"},
     "asking": RUNNING | {"settings", "address"},
     "join": RUNNING | {"asking", "connect", "member", "store"},
@@ -70,7 +71,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pytest_plugin": {"errors", "embedded", "store"},
     "cli": RUNNING
     | SERVER
-    | {"psbarrier", "settings", "barrier", "member", "asking", "join", "connect", "address", "store", "emit", "k8s"},
+    | {"psbarrier", "settings", "barrier", "member", "asking", "join", "connect", "address", "store", "emit", "k8s"}
+    | {"account"},
     "psbarrier": VALUES | {"store.base", "store", "emit", "member", "barrier", "connect", "join"},
 }
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from attrs import fields, frozen
 
+from psbarrier.cli.password import read_password
 from psbarrier.connect import PREFIX, check_prefix
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.policy import Policy
@@ -51,7 +52,7 @@ class Etcd:
             prefix=check_prefix(self.prefix),
             tls=TLS(ca=self.ca, cert=self.cert, key=self.key) if secure else None,
             user=self.user,
-            password=functools.partial(_read_password, self.password_file) if self.password_file else None,
+            password=functools.partial(read_password, self.password_file) if self.password_file else None,
             timeout=REQUEST_TIMEOUT,
         )
 
@@ -71,14 +72,6 @@ class Etcd:
 
 _NAMES = tuple(field.name for field in fields(Etcd))
 _FILES = ("PSBARRIER_CA", "PSBARRIER_CERT", "PSBARRIER_KEY", "PSBARRIER_PASSWORD_FILE")
-
-
-def _read_password(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().rstrip("\r\n")
-    except OSError as error:
-        raise InvalidArgumentError(f"the password file {path!r} cannot be read: {error.strerror}") from error
 
 
 def option(name: str, *names: str, **how: Any) -> Callable[[F], F]:
