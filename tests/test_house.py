@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "etcd_cluster": {"errors", "embedded", "cluster_links", "etcd_member"},
     "address": {"errors"},
     "account": PURE | {"store"},
+    "doctor": PURE | {"store", "address"},
     "connect": {"errors", "arguments", "settings", "store"},
     "asking": RUNNING | {"settings", "address"},
     "join": RUNNING | {"asking", "connect", "member", "store"},
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": RUNNING
     | SERVER
     | {"psbarrier", "settings", "barrier", "member", "asking", "join", "connect", "address", "store", "emit", "k8s"}
-    | {"account"},
+    | {"account", "doctor"},
     "psbarrier": VALUES | {"store.base", "store", "emit", "member", "barrier", "connect", "join"},
 }
 

@@ -54,6 +54,9 @@ class EtcdStore:
 
     `timeout`, in seconds, bounds one attempt of one request, so it also says how soon an endpoint that hangs is left.
 
+    The first answer of a cluster whose version of etcd has known bugs is followed by a warning in the log, once in a
+    process; not if the caller tells of them itself (`tell_of_bugs`).
+
     Raises InvalidArgumentError for what can never work. A child process that was forked from one that had used its
     store gets ClosedError: gRPC does not survive a fork.
     """
@@ -69,6 +72,7 @@ class EtcdStore:
         clock: Clock | None = None,
         allow_plaintext_password: bool = False,
         prefix: str = "/psbarrier",
+        tell_of_bugs: bool = True,
     ) -> None:
         if not (isinstance(timeout, (int, float)) and math.isfinite(timeout) and timeout > 0):
             raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
@@ -89,7 +93,8 @@ class EtcdStore:
             clock=self._clock,
             channel=None if client is None else client.channel,
         )
-        self._calls = Calls(self._channels, self._login, self._clock, self._timeout, Notice().answered)
+        answered = Notice().answered if tell_of_bugs else None
+        self._calls = Calls(self._channels, self._login, self._clock, self._timeout, answered)
         self._accounts = Accounts(self._calls, confidential=secure or allow_plaintext_password)
         shared = (self._channels, self._login, self._clock, self._timeout)
         self._keep_alives = KeepAlives(*shared, read=self._read_anything)
