@@ -10,6 +10,7 @@ import click
 
 from psbarrier.cli import exits
 from psbarrier.cli.abort import abort
+from psbarrier.cli.doctor import doctor
 from psbarrier.cli.etcd_user import etcd_user
 from psbarrier.cli.init import split_if_init
 from psbarrier.cli.local import local
@@ -48,7 +49,7 @@ def cli() -> None:
     """Start, barrier and end of parameter-server jobs over etcd."""
 
 
-for command in (abort, etcd_user, local, run, spec, status, wait):
+for command in (abort, doctor, etcd_user, local, run, spec, status, wait):
     cli.add_command(command)
 
 
