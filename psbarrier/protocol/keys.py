@@ -70,6 +70,11 @@ class RunKeys:
         return f"{self.root}config"
 
     @property
+    def founded(self) -> str:
+        """When the run was founded; for people, and read by no member."""
+        return f"{self.root}founded"
+
+    @property
     def control(self) -> str:
         """The prefix that every member watches."""
         return f"{self.root}control/"
