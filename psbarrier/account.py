@@ -4,10 +4,10 @@ The user has one role, of the same name, and the role one permission: everything
 A process of the job needs nothing else. It asks etcd outside of its prefix only whether it answers, for which "permission
 denied" will do; and leases need no permission.
 
-That is also what an account cannot protect: leases are common to all of etcd. Any user who knows, or guesses, a lease's id may
-keep it alive, and may revoke it unless keys hang on it that the user may not write. The ids that psbarrier makes are random
-numbers of 63 bits, and stand in the job's own keys only.
-How well etcd keeps users apart depends on its version; see psbarrier/store/known_bugs.py.
+It keeps jobs out of each other's way; against a user who means harm it protects the keys, and no more. Leases are common to
+all of etcd: any user may list them, keep them alive, bind keys of its own to them (only their end removes them then, since
+nobody may revoke a lease with a key that he may not write), and revoke those without keys. And how well etcd guards the keys
+depends on its version; see psbarrier/store/known_bugs.py.
 """
 
 from __future__ import annotations

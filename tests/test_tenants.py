@@ -31,6 +31,7 @@ JOBS = ("job1", "job10", "a", "a.b", "a-b")
 NEIGHBOURS = [(one, other) for one in JOBS for other in JOBS if one != other and other.startswith(one)]
 NEIGHBOURS += [(other, one) for one, other in NEIGHBOURS]
 TWO = {"worker": 2}
+BY_AN_ALARM = next(bug for bug in BUGS if "22386" in bug.source)
 
 
 def password(job: str) -> str:
@@ -193,8 +194,8 @@ def test_nested_transactions_are_as_tight_as_this_version_of_etcd_makes_them(gua
         assert refused(lambda: store.txn(nested(op), until=store.clock.now() + 20)) is not leaks, version
 
 
-def test_a_lease_whose_id_is_known_is_anybodys(guarded: Guarded) -> None:
-    """Anybody may keep it alive; and revoke it, unless it has keys that he may not write. So their ids are random."""
+def test_leases_belong_to_nobody(guarded: Guarded) -> None:
+    """Any user may keep one alive; and revoke it, unless it has keys that he may not write. This is what etcd promises."""
     with tenant(guarded, "job1") as one, tenant(guarded, "job10") as other:
         until = one.clock.now() + 20
         bound, free = one.grant(60, until=until), one.grant(60, until=until)
@@ -207,6 +208,22 @@ def test_a_lease_whose_id_is_known_is_anybodys(guarded: Guarded) -> None:
         other.revoke(free, until=until)
         with pytest.raises(LeaseNotFoundError):
             one.txn(Txn(then=(Put("/psbarrier/job1/late", b"", free),)), until=until)
+
+
+def test_an_alarm_ends_all_rights_where_psbarrier_says_so(tmp_path: Path) -> None:
+    """On an etcd of its own, which is of no use afterwards."""
+    with guarded_etcd(tmp_path) as etcd, etcd.root() as root:
+        until = root.clock.now() + 20
+        ensure(root, Account.of(JobKeys("/psbarrier", "job1")), lambda: password("job1"))
+        root.txn(Txn(then=(Put(secret("job10"), b"x"),)), until=until)
+        version = root.server_status(until).version
+        leaks = BY_AN_ALARM in known_bugs(version, auth=True)
+        alarm = compat.load().AlarmRequest(action="ACTIVATE", alarm="NOSPACE")
+        root._calls.send(lambda link: link.maintenance.Alarm, alarm, until=until, repeat=True)
+        with tenant(etcd, "job1") as store:
+            delete = Txn(then=(Delete(secret("job10")),))
+            assert refused(lambda: store.read(Range(secret("job10")), until=until))
+            assert refused(lambda: store.txn(delete, until=until)) is not leaks, version
 
 
 def test_without_a_login_nothing_is_to_be_had(guarded: Guarded) -> None:

@@ -46,7 +46,8 @@ def etcd_user(
     so yet, and says what. A new password replaces the old one; processes of the job that run log in again by themselves if
     they can read the new one.
 
-    Leases are common to all of etcd: any user may keep one alive whose id it knows. psbarrier's are random numbers.
+    This protects a job's keys. Leases are common to all of etcd: any user may list them and keep them alive, so a user who
+    means harm can hide the loss of a task.
     """
     who = Account.of(etcd.job(job), name)
     new = _password_file(new_password_file, generate_password_file, remove)

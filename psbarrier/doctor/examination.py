@@ -70,7 +70,7 @@ def _versions(examined: Sequence[Examined]) -> list[Finding]:
             continue
         count = "a known bug" if len(bugs) == 1 else f"{len(bugs)} known bugs"
         said = f"{version} has {count} that can harm a job, named below"
-        found.append(_ETCD.warning("version", said, f"upgrade to {cure(version, bugs)} or later"))
+        found.append(_ETCD.warning("version", said, f"upgrade to {cure(version, auth=authenticated)} or later"))
         found += [_ETCD.note("bug", f"{bug.harm} ({bug.source})") for bug in bugs]
     return found
 

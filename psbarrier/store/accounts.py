@@ -12,6 +12,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 from psbarrier.errors import InvalidArgumentError, StoreRefusedError
+from psbarrier.shelter import sheltered
 from psbarrier.store import compat
 from psbarrier.store.base import prefix_end
 from psbarrier.store.calls import Calls
@@ -112,6 +113,7 @@ class Accounts:
         request = compat.load().AuthRoleDeleteRequest(role=role)
         return self._send("RoleDelete", request, until, accept=Kind.ABSENT) is not None
 
+    @sheltered
     def _send(self, verb: str, request: Any, until: float, accept: Kind | None = None) -> Any:
         return self._calls.send(lambda link: getattr(link.auth, verb), request, until=until, repeat=True, accept=accept)
 

@@ -65,6 +65,18 @@ BUGS = (
         needs_auth=True,
     ),
     Bug(
+        "while an alarm is raised, and a full database is enough, any user can delete any key and change users and rights",
+        "pull request 22386, which no release of the older lines had when this was written",
+        {(3, 6): 0},
+        needs_auth=True,
+    ),
+    Bug(
+        "a user can see the names of the keys on a lease without any right to them",
+        "pull requests 15814 and 15815",
+        {(3, 4): 26, (3, 5): 9},
+        needs_auth=True,
+    ),
+    Bug(
         "a watch that is refused silences another watch of the same process",
         "pull requests 14562 and 14563",
         {(3, 4): 22, (3, 5): 6},
@@ -122,26 +134,32 @@ def known_bugs(version: str, *, auth: bool) -> tuple[Bug, ...]:
     return () if parsed is None else tuple(b for b in BUGS if b.concerns(parsed) and (auth or not b.needs_auth))
 
 
-def cure(version: str, bugs: Iterable[Bug] = BUGS) -> str:
-    """The first release, of the same line where that is mended, that has none of these bugs."""
-    parsed, wanted = parse_version(version), tuple(bugs)
+def cure(version: str, *, auth: bool) -> str:
+    """The first release from that one on that has none of the bugs, of the same line if there is one."""
+    parsed = parse_version(version)
     assert parsed is not None
-    lines = sorted({line for bug in wanted for line in bug.fixed} | {parsed[:2]})
-    first = [(*line, max([parsed[2] if line == parsed[:2] else 0, *_patches(wanted, line)])) for line in lines]
-    mended = [release for release in first if release >= parsed and not any(bug.concerns(release) for bug in wanted)]
+    bugs = [bug for bug in BUGS if auth or not bug.needs_auth]
+    lines = sorted({line for bug in bugs for line in bug.fixed} | {parsed[:2]})
+    mended = [
+        release
+        for line in lines
+        if (release := _newest_mended(bugs, line, parsed)) >= parsed and not any(bug.concerns(release) for bug in bugs)
+    ]
     return ".".join(str(part) for part in mended[0])
 
 
-def _patches(bugs: Iterable[Bug], line: Line) -> list[int]:
-    return [bug.fixed[line] for bug in bugs if line in bug.fixed]
+def _newest_mended(bugs: Iterable[Bug], line: Line, running: Version) -> Version:
+    """The release of a line in which the last of these bugs is mended that ever is in that line."""
+    patches = [bug.fixed[line] for bug in bugs if line in bug.fixed]
+    return (*line, max([*patches, running[2] if line == running[:2] else 0]))
 
 
-def warning(endpoint: str, version: str, bugs: tuple[Bug, ...], shown: int = 2) -> str:
+def warning(endpoint: str, version: str, bugs: tuple[Bug, ...], *, auth: bool, shown: int = 2) -> str:
     """One line about an etcd that has these bugs."""
     more = f"; and {len(bugs) - shown} more, which psbarrier doctor lists" if len(bugs) > shown else ""
     told = "; ".join(bug.harm for bug in bugs[:shown])
     count = "a known bug" if len(bugs) == 1 else f"{len(bugs)} known bugs"
     return (
         f"etcd {version} at {endpoint} has {count} that can harm a job: {told}{more}. "
-        f"Upgrade it to {cure(version, bugs)} or later."
+        f"Upgrade it to {cure(version, auth=auth)} or later."
     )

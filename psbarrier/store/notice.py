@@ -66,9 +66,10 @@ class _Question:
         if call.code() is not grpc.StatusCode.OK:
             return
         status = status_of(self._link.endpoint, call.result())
-        bugs = known_bugs(status.version, auth=self._shown.authenticated)
+        auth = self._shown.authenticated
+        bugs = known_bugs(status.version, auth=auth)
         if bugs:
-            self._line = warning(status.endpoint, status.version, bugs)
+            self._line = warning(status.endpoint, status.version, bugs, auth=auth)
             self._send(self._link.cluster.MemberList, compat.load().MemberListRequest(), self._tell)
 
     def _tell(self, call: Any) -> None:
