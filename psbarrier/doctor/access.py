@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from psbarrier.doctor.errand import Errand
 from psbarrier.errors import PsBarrierError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store.tls import TLS
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 3.0
 """Seconds that one endpoint may take for one answer."""
-_THREADS = 16
 
 
 @frozen
@@ -67,8 +68,9 @@ class Server:
 
 def ask_all(access: Access) -> tuple[Server, ...]:
     """Ask all endpoints at once. Raises StoreUnavailableError when none of them answers."""
-    with ThreadPoolExecutor(min(_THREADS, len(access.endpoints))) as pool:
-        servers = tuple(pool.map(lambda endpoint: _ask(access, endpoint), access.endpoints))
+    errands = [Errand(functools.partial(_ask, access, endpoint)) for endpoint in access.endpoints]
+    until = time.monotonic() + 3 * PATIENCE  # each is bounded by itself: without a login, then with one
+    servers = tuple(errand.result(until) for errand in errands)
     if not any(server.status for server in servers):
         reasons = {server.endpoint: server.problem for server in servers}
         raise StoreUnavailableError.after(PATIENCE, "did not say how it is", reasons, applied=False)

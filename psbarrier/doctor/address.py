@@ -9,8 +9,8 @@ import socket
 
 from psbarrier.address import default_address
 from psbarrier.doctor.access import PATIENCE
+from psbarrier.doctor.errand import within
 from psbarrier.doctor.finding import Finding, Place
-from psbarrier.doctor.reach import within
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.spec import check_address
 from psbarrier.store.endpoints import host_and_port

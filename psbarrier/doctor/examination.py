@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from psbarrier.doctor import address, rights, server
 from psbarrier.doctor.access import Access
+from psbarrier.doctor.errand import Errand
 from psbarrier.doctor.finding import Finding, Place, problems, soften
 from psbarrier.doctor.server import Examined
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.store.known_bugs import cure, known_bugs
 
 _NO_JOB = "psbarrier-doctor"
-_THREADS = 16
+_EACH = 13.0
+"""Seconds for the checks of one endpoint; all are checked at once, and the rights take some seconds more."""
 _ETCD = Place("etcd")
 
 
 def examine(access: Access, job: JobKeys | None, own_address: str | None) -> tuple[Finding, ...]:
-    """Everything; about 20 s at most for up to 16 endpoints, however dead they are.
+    """Everything; about 20 s at most, however dead the endpoints are.
 
     `job` is whose keys are tried; None for those below the prefix. What is wrong with one endpoint is a warning as long as
     another one can be used.
     """
-    with ThreadPoolExecutor(min(_THREADS, len(access.endpoints)) + 1) as pool:
-        addresses = pool.submit(address.examine, own_address, access.endpoints)
-        examined = list(pool.map(lambda endpoint: server.examine(access, endpoint), access.endpoints))
-        usable = tuple(one.endpoint for one in examined if one.usable)
-        found = [finding for one in examined for finding in (soften(one.findings) if usable else one.findings)]
-        found += _together(examined, usable)
-        found += _rights(access, usable, job, stopped=bool(problems(found)))
-        return (*found, *addresses.result())
+    until = time.monotonic() + _EACH
+    addresses = Errand(lambda: address.examine(own_address, access.endpoints))
+    errands = [(endpoint, Errand(functools.partial(server.examine, access, endpoint))) for endpoint in access.endpoints]
+    examined = [_result(endpoint, errand, until) for endpoint, errand in errands]
+    usable = tuple(one.endpoint for one in examined if one.usable)
+    found = [finding for one in examined for finding in (soften(one.findings) if usable else one.findings)]
+    found += _together(examined, usable)
+    found += _rights(access, usable, job, stopped=bool(problems(found)))
+    return (*found, *addresses.result(until))
+
+
+def _result(endpoint: str, errand: Errand[Examined], until: float) -> Examined:
+    try:
+        return errand.result(until)
+    except TimeoutError:
+        advice = "it answers, but slowly: look at its log and its disk"
+        said = f"the checks did not end within {_EACH:.0f} s"
+        return Examined(endpoint, (Place(endpoint).problem("time", said, advice, "unavailable"),))
 
 
 def _together(examined: Sequence[Examined], usable: tuple[str, ...]) -> list[Finding]:

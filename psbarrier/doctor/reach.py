@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import queue
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 from psbarrier.doctor.access import PATIENCE
+from psbarrier.doctor.errand import within
 from psbarrier.doctor.finding import Finding, Place, Verdict
 from psbarrier.store.endpoints import host_and_port
 from psbarrier.store.tls import TLS
-
-T = TypeVar("T")
 
 # The client's first words in HTTP/2 (RFC 9113, 3.4), and an empty SETTINGS frame; the other side answers with one.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -212,23 +207,3 @@ def context_of(tls: TLS, protocol: str) -> ssl.SSLContext:
         context.load_cert_chain(tls.cert, tls.key)
     context.set_alpn_protocols([protocol])
     return context
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns or raises, or TimeoutError; a call that cannot be ended goes on in a thread of its own."""
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((call(), None))
-        except Exception as error:  # noqa: BLE001 (raised in the caller's thread)
-            answers.put((None, error))
-
-    threading.Thread(target=run, name="psbarrier-doctor", daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]  # where there is no error, it is what the call returned

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
 import http.client
 import re
-import socket
-import ssl
 import time
 
 from attrs import frozen
@@ -19,6 +19,8 @@ from psbarrier.store.maintenance import ServerStatus
 
 _SLOW = 0.1
 """Seconds from which on a read is slow: etcd's heartbeats are that far apart by default."""
+_APART = 5.0
+"""Seconds from which on two clocks differ so much that somebody should know."""
 _FULL = 0.8
 """The part of its quota from which on a database is nearly full."""
 
@@ -48,7 +50,9 @@ def examine(access: Access, endpoint: str) -> Examined:
         found.append(_leaderless(place) if lost else failure(place, "etcd", error, "look at etcd's log there"))
         return Examined(endpoint, tuple(found))
     found.append(place.ok("etcd", f"version {status.version}, member {status.member:x} of cluster {status.cluster:x}"))
-    found += [*_state(place, status), _space(place, status, _quota(access, endpoint, status))]
+    told = _over_http(access, endpoint)
+    found += [*_state(place, status), _space(place, status, status.quota or told.quota)]
+    found += [_clock(place, told.ahead)] if told.ahead is not None else []
     answers, authenticated = _answers(access, endpoint, place)
     found += answers
     usable = not any(finding.kind for finding in found)
@@ -145,10 +149,17 @@ def _login(access: Access, place: Place, asked: bool) -> Finding:
     return place.ok("login", f"as {access.user!r}")
 
 
-def _quota(access: Access, endpoint: str, status: ServerStatus) -> int:
-    """Bytes; from etcd's metrics where its status (before 3.6) does not tell it; 0 where those are not served here."""
-    if status.quota:
-        return status.quota
+@frozen
+class _Http:
+    """What etcd's port says over plain HTTP: the quota in bytes (0: not told), and how far our clock is ahead of its
+    (None: not told), in seconds, to about one."""
+
+    quota: int = 0
+    ahead: float | None = None
+
+
+def _over_http(access: Access, endpoint: str) -> _Http:
+    """Its metrics and its clock; nothing where it serves no HTTP for us."""
     host, port = host_and_port(endpoint)
     try:
         connection = (
@@ -158,12 +169,29 @@ def _quota(access: Access, endpoint: str, status: ServerStatus) -> int:
                 host, port, timeout=PATIENCE, context=reach.context_of(access.tls, "http/1.1")
             )
         )
-        try:
+        with contextlib.closing(connection):
+            asked = time.time()
             connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode(errors="replace")
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ssl.SSLError, socket.gaierror):
-        return 0
+            answer = connection.getresponse()
+            answered = time.time()
+            text = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return _Http()
     found = re.search(r"^etcd_server_quota_backend_bytes ([0-9.e+]+)$", text, re.MULTILINE)
-    return int(float(found[1])) if found else 0
+    return _Http(int(float(found[1])) if found else 0, _ahead(answer.getheader("Date"), asked, answered))
+
+
+def _ahead(date: str | None, asked: float, answered: float) -> float | None:
+    """How far our clock is ahead: 0 if the other's time, which is told in whole seconds, may have been ours."""
+    try:
+        told = email.utils.parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return None
+    return max(0.0, asked - (told + 1)) or min(0.0, answered - told)
+
+
+def _clock(place: Place, ahead: float) -> Finding:
+    if abs(ahead) < _APART:
+        return place.ok("clock", "as this machine's")
+    said = f"this machine's is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} it"
+    return place.warning("clock", said, "set both by NTP: certificates and the times in messages go by them")

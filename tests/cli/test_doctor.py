@@ -23,6 +23,7 @@ from store.certificates import Authority
 from cli.helpers import invoke, keys, unique
 from psbarrier.account import Account, ensure
 from psbarrier.doctor import address, reach, server
+from psbarrier.doctor.errand import within
 from psbarrier.doctor.finding import Place
 from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.errors import StoreRefusedError
@@ -119,6 +120,18 @@ class TestHealthy:
         assert nearly.said == "1.0 MiB, 0.5 MiB in use: 87% of the quota of 1.1 MiB"
         assert "compact" in nearly.advice
         assert "not known" in unknown.said
+
+    def test_clocks_that_differ_are_told(self, etcd: EtcdServer) -> None:
+        """etcd's answers over HTTP bear its time, in whole seconds."""
+        date = "Tue, 24 Nov 2026 07:00:00 GMT"
+        assert doctor("--endpoints", etcd.endpoint).of("clock")["said"] == "as this machine's"
+        told = 1795503600.0
+        assert server._ahead(date, told + 0.9, told + 0.9) == 0
+        assert server._ahead(date, told + 61, told + 62) == 60
+        assert server._ahead(date, told - 62, told - 60) == -60
+        assert server._ahead(None, told, told) is server._ahead("yesterday", told, told) is None
+        assert server._clock(Place("e:1"), -60).said == "this machine's is 60 s behind it"
+        assert server._clock(Place("e:1"), 60).verdict.value == "warning"
 
 
 class TestUnreachable:
@@ -416,10 +429,10 @@ def test_what_cannot_be_ended_is_left_alone() -> None:
     """A resolver that hangs holds up nobody."""
     gone = threading.Event()
     with pytest.raises(TimeoutError):
-        reach.within(0.05, lambda: gone.wait(60))
+        within(0.05, lambda: gone.wait(60))
     gone.set()
     with pytest.raises(ZeroDivisionError):
-        reach.within(5, lambda: 1 // 0)
+        within(5, lambda: 1 // 0)
 
 
 def test_a_missing_file_is_told_as_such(tmp_path: Path) -> None:
