@@ -229,8 +229,9 @@ def complete(row: Row, present: set[Task]) -> Row:
     absent = [str(task) for task in tasks if task not in present]
     # Before the first spec is sealed they have been missing from the beginning.
     since = 0.0 if row.sealed else row.founded
-    missing = tuple(known.get(task) or Missing(task, "not registered", since) for task in absent)
-    return evolve(row, there=len(tasks) - len(absent), missing=missing)
+    missing = [known.get(task) or Missing(task, "not registered", since) for task in absent]
+    missing.sort(key=lambda each: (not each.since, each.since))  # those of whom most is known, and who are longest gone
+    return evolve(row, there=len(tasks) - len(absent), missing=tuple(missing))
 
 
 def _ask(store: Store, ranges: Sequence[Range]) -> list[RangeResult]:

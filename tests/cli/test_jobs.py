@@ -111,7 +111,7 @@ def test_people_see_who_is_missing_and_for_how_long(etcd: EtcdServer, store: Etc
     heading, line = told(etcd, prefix).splitlines()
     assert heading.split() == ["JOB", "RUN", "STATE", "AGE", "THERE", "MISSING", "FOR"]
     assert line.split()[:6] == ["ctr", "r1", "running", "1h", "1m", "4/10"]
-    gone = "worker/3 (its node is gone), worker/4 (its node is gone), worker/5 (its node is gone), and 3 more"
+    gone = "worker/8 (its node is gone), worker/7 (its node is gone), worker/6 (its node is gone), and 3 more"
     assert gone in line
     assert "  9m" in line
 
