@@ -27,6 +27,7 @@ from psbarrier.errors import ClosedError, StoreUnavailableError
 from psbarrier.etcd_binary import etcd_environment, etcd_version, find_etcd
 from psbarrier.sitter import Sitter
 
+NAME = "psbarrier-embedded"  # with it begins the name of each member that we start; psbarrier/store/notice.py knows it
 READY_TIMEOUT = 30.0  # seconds that etcd gets to answer
 STOP_TIMEOUT = 15.0  # seconds between SIGTERM and SIGKILL; with open streams etcd takes about 7 to end by itself
 _POLL = 0.02
@@ -252,10 +253,10 @@ class EtcdServer:
         """Who it is, and who else belongs to its cluster: nobody."""
         url = f"http://127.0.0.1:{self._ports[1]}"
         return [
-            "--name=psbarrier",
+            f"--name={NAME}",
             f"--listen-peer-urls={url}",
             f"--initial-advertise-peer-urls={url}",
-            f"--initial-cluster=psbarrier={url}",
+            f"--initial-cluster={NAME}={url}",
         ]
 
     def _environment(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from psbarrier.cluster_links import ClusterLinks
-from psbarrier.embedded import EtcdServer
+from psbarrier.embedded import NAME, EtcdServer
 from psbarrier.errors import ClosedError, StoreError, StoreRefusedError, StoreUnavailableError
 from psbarrier.etcd_binary import etcd_environment
 
@@ -127,10 +127,10 @@ class EtcdMember(EtcdServer):
     def _cluster_flags(self) -> list[str]:
         own = self._peers[self.index]
         flags = [
-            f"--name=m{self.index}",
+            f"--name={NAME}-{self.index}",
             f"--listen-peer-urls={f'https://127.0.0.1:{self.peer_port}' if self._links else own}",
             f"--initial-advertise-peer-urls={own}",
-            f"--initial-cluster={','.join(f'm{index}={url}' for index, url in enumerate(self._peers))}",
+            f"--initial-cluster={','.join(f'{NAME}-{index}={url}' for index, url in enumerate(self._peers))}",
             f"--initial-cluster-token={self._token}",
         ]
         return [*flags, "--peer-auto-tls"] if self._links else flags

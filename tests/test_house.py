@@ -61,6 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "etcd_member": {"errors", "etcd_binary", "embedded", "cluster_links"},
     "etcd_cluster": {"errors", "embedded", "cluster_links", "etcd_member"},
     "address": {"errors"},
+    "account": PURE | {"store"},
+    "doctor": PURE | {"store", "address"},
     "connect": {"errors", "arguments", "settings", "store"},
     "exit_status": set(),
     "parent": set(),
@@ -76,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": RUNNING
     | SERVER
     | {"psbarrier", "exit_status", "settings", "tether", "barrier", "member", "asking", "join", "connect", "address"}
-    | {"store", "emit", "k8s"},
+    | {"store", "emit", "k8s", "account", "doctor"},
     "psbarrier": VALUES | {"store.base", "store", "emit", "member", "barrier", "connect", "join"},
 }
 

@@ -40,7 +40,17 @@ def test_after_the_retention_nothing_of_the_job_is_left(place: Place, replicas: 
     """Registrations, specs, barriers, ticks, shared values and the end itself: all go with the run's lease."""
     members = use_everything(place, dict(replicas))
     kinds = {name.split("/")[2] for name in place.names() if name.startswith("runs/")}
-    assert {"arrivals", "barriers", "cluster", "config", "control", "departures", "members", "ticks"} <= kinds
+    assert {
+        "arrivals",
+        "barriers",
+        "cluster",
+        "config",
+        "control",
+        "departures",
+        "founded",
+        "members",
+        "ticks",
+    } <= kinds
     for member in members:
         member.finish()
         member.close()

@@ -27,6 +27,8 @@ from psbarrier.errors import (
 
 USAGE = 2
 JOB_FAILED = 110
+UNAVAILABLE = 112
+REFUSED = 113
 RESERVED = range(110, 120)
 
 # The first that fits decides: several of ours are also timeouts.
@@ -37,8 +39,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (AlreadyFinishedError, 0),
     (SlotTakenError, 114),
     (SlotLostError, 114),
-    (StoreUnavailableError, 112),
-    (StoreRefusedError, 113),
+    (StoreUnavailableError, UNAVAILABLE),
+    (StoreRefusedError, REFUSED),
     (TimeoutError, 111),
 )
 

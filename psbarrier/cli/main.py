@@ -10,7 +10,10 @@ import click
 
 from psbarrier.cli import exits
 from psbarrier.cli.abort import abort
+from psbarrier.cli.doctor import doctor
+from psbarrier.cli.etcd_user import etcd_user
 from psbarrier.cli.init import split_if_init
+from psbarrier.cli.jobs import jobs
 from psbarrier.cli.local import local
 from psbarrier.cli.run import run
 from psbarrier.cli.screen import Screen
@@ -47,7 +50,7 @@ def cli() -> None:
     """Start, barrier and end of parameter-server jobs over etcd."""
 
 
-for command in (abort, local, run, spec, status, wait):
+for command in (abort, doctor, etcd_user, jobs, local, run, spec, status, wait):
     cli.add_command(command)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from attrs import fields, frozen
@@ -16,6 +16,11 @@ from psbarrier.policy import Policy
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.settings import policy_from_environment
 from psbarrier.spec import check_name
+from psbarrier.store.endpoints import parse_endpoints
+
+if TYPE_CHECKING:
+    from psbarrier.doctor.access import Access
+    from psbarrier.store.tls import TLS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,20 +45,48 @@ class Etcd:
 
         Raises InvalidArgumentError for what can never work.
         """
-        from psbarrier.store.etcd import EtcdStore  # gRPC takes long to import, and not every command needs it
-        from psbarrier.store.password import PasswordFile
+        return self._open(self._required())
+
+    def access(self) -> Access:
+        """The way to each endpoint for itself. Raises InvalidArgumentError for what can never work."""
+        from psbarrier.doctor.access import Access
         from psbarrier.store.tls import TLS
 
+        parsed = parse_endpoints(self._required())
+        scheme = "" if parsed.secure is None else "https://" if parsed.secure else "http://"
+
+        def open_some(addresses: tuple[str, ...], login: bool) -> Any:
+            return self._open([f"{scheme}{address}" for address in addresses], login=login, tell_of_bugs=False)
+
+        with open_some(parsed.addresses, True):  # what can never work is said before anything is done
+            pass
+        tls = self._tls() or (TLS() if parsed.secure else None)
+        return Access(parsed.addresses, tls, self.user, check_prefix(self.prefix), open_some)
+
+    def _required(self) -> str:
         if not self.endpoints:
             raise InvalidArgumentError("no etcd is named: pass --endpoints HOST:PORT, or set PSBARRIER_ENDPOINTS")
+        return self.endpoints
+
+    def _tls(self) -> TLS | None:
+        from psbarrier.store.tls import TLS
+
         secure = self.ca or self.cert or self.key
+        return TLS(ca=self.ca, cert=self.cert, key=self.key) if secure else None
+
+    def _open(self, endpoints: str | list[str], *, login: bool = True, tell_of_bugs: bool = True) -> Any:
+        from psbarrier.store.etcd import EtcdStore  # gRPC takes long to import, and not every command needs it
+        from psbarrier.store.password import PasswordFile
+
+        password = PasswordFile(self.password_file).checked() if self.password_file else None
         return EtcdStore(
-            self.endpoints,
+            endpoints,
             prefix=check_prefix(self.prefix),
-            tls=TLS(ca=self.ca, cert=self.cert, key=self.key) if secure else None,
-            user=self.user,
-            password=PasswordFile(self.password_file).checked() if self.password_file else None,
+            tls=self._tls(),
+            user=self.user if login else None,
+            password=password if login else None,
             timeout=REQUEST_TIMEOUT,
+            tell_of_bugs=tell_of_bugs,
         )
 
     def job(self, job: str) -> JobKeys:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import click
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from psbarrier.cli import runs, snapshot
+from psbarrier.cli import runs, servers, snapshot, tables
 from psbarrier.cli.options import Etcd, etcd_options, option
 from psbarrier.cli.snapshot import BarrierStatus, Snapshot, TaskStatus
+from psbarrier.doctor.access import Server, ask_all
+from psbarrier.errors import InvalidArgumentError
 from psbarrier.flows.effects import Await, Change, Flow
 from psbarrier.flows.leading import clock_time
 from psbarrier.protocol.keys import JobKeys
@@ -24,35 +25,57 @@ from psbarrier.session import Session
 from psbarrier.store.base import Store
 
 NOT_FOUND = 1
-_WIDE = 240
 _SPACING = 0.5
 """Seconds between two looks with --watch, however fast the job changes."""
 _LOOK_AGAIN = 3600.0
 
 
-@click.command(short_help="Show how a job stands.")
-@click.argument("job")
+@click.command(short_help="Show how a job, or etcd itself, stands.")
+@click.argument("job", required=False)
 @option("--run", "run_name", metavar="NAME", help="The run; without one, the current one, else the newest.")
 @click.option("--watch", is_flag=True, help="Show it again at each change, until the job is over.")
+@click.option("--server", is_flag=True, help="Show the etcd servers too; needs no JOB, and no rights.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object, for programs; one for each change with --watch."
 )
 @etcd_options
-def status(etcd: Etcd, job: str, run_name: str | None, watch: bool, as_json: bool) -> None:
+def status(etcd: Etcd, job: str | None, run_name: str | None, watch: bool, server: bool, as_json: bool) -> None:
     """Show each task of JOB, its barriers, its leader and its epoch, all as of one moment.
 
     Exits with 1 when the job has no run.
     """
-    keys = etcd.job(job)
+    if job is None and not server:
+        raise InvalidArgumentError("name a job, or pass --server")
+    keys = etcd.job(job) if job is not None else None
+    found = ask_all(etcd.access()) if server else ()
+    if keys is None:
+        _show_servers(found, as_json)
+    else:
+        _show_job(etcd, keys, run_name, watch, as_json, found)
+
+
+def _show_servers(found: Sequence[Server], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"servers": servers.as_json(found)}))
+    else:
+        tables.console().print(servers.view(found))
+
+
+def _show_job(
+    etcd: Etcd, keys: JobKeys, run_name: str | None, watch: bool, as_json: bool, found_servers: Sequence[Server]
+) -> None:
+    if found_servers and not as_json:
+        _show_servers(found_servers, as_json)
     with etcd.open() as store:
         found = runs.find(store, keys, run_name)
         run = found.meant()
         if run is None:
             named = f" {run_name!r}" if run_name else ""
-            click.echo(json.dumps(None) if as_json else f"job {job!r} has no run{named} in etcd")
+            click.echo(json.dumps(None) if as_json else f"job {keys.job!r} has no run{named} in etcd")
             raise click.exceptions.Exit(NOT_FOUND)
         others = [other.name for other in found.running if other.name != run.name]
-        with _Printer(as_json, others, redraw=watch) as printer:
+        extra = {"servers": servers.as_json(found_servers)} if found_servers else {}
+        with _Printer(as_json, others, extra, redraw=watch) as printer:
             for now in _looks(store, keys, run.name, forever=watch):
                 printer.show(now)
 
@@ -80,11 +103,11 @@ def _change(session: Session, prefix: str, revision: int) -> Flow[None]:
 class _Printer:
     """Prints what it is shown: on a terminal in place of what was there before, if it is to be redrawn."""
 
-    def __init__(self, as_json: bool, others: list[str], *, redraw: bool) -> None:
-        self._as_json, self._others = as_json, others
-        terminal = sys.stdout.isatty()
-        self._console = Console(width=None if terminal else _WIDE, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False) if redraw and terminal and not as_json else None
+    def __init__(self, as_json: bool, others: list[str], extra: dict[str, Any], *, redraw: bool) -> None:
+        self._as_json, self._others, self._extra = as_json, others, extra
+        self._console = tables.console()
+        redraw = redraw and sys.stdout.isatty() and not as_json
+        self._live = Live(console=self._console, auto_refresh=False) if redraw else None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -97,7 +120,7 @@ class _Printer:
 
     def show(self, now: Snapshot) -> None:
         if self._as_json:
-            click.echo(json.dumps(now.as_dict()))
+            click.echo(json.dumps(now.as_dict() | self._extra))
         elif self._live is not None:
             self._live.update(view(now, self._others), refresh=True)
         else:
@@ -123,15 +146,8 @@ def _heading(now: Snapshot, others: Sequence[str]) -> Text:
     return Text(f"job {now.job}, run {now.run} ({now.replicas}): {words}\n{epoch}, {leader}{also}")
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _task_table(tasks: Iterable[TaskStatus]) -> Table:
-    table = _table("TASK", "STATE", "ADDRESS", "INCARNATION", "PROCESS", "RESTARTS")
+    table = tables.table("TASK", "STATE", "ADDRESS", "INCARNATION", "PROCESS", "RESTARTS")
     for task in tasks:
         process = f"{task.pid} on {task.host}" if task.host else ""
         state = Text(task.state, style=_style(task.state))
@@ -147,7 +163,7 @@ def _style(state: str) -> str:
 
 
 def _barrier_table(barriers: Iterable[BarrierStatus]) -> Table:
-    table = _table("BARRIER", "GENERATION", "ARRIVED", "WAITING", "MISSING", "BROKEN")
+    table = tables.table("BARRIER", "GENERATION", "ARRIVED", "WAITING", "MISSING", "BROKEN")
     for barrier in barriers:
         missing = barrier.missing if barrier.waiting or barrier.broken else {}
         cells = (

@@ -227,7 +227,7 @@ class _Joining:
             # A try whose reply was lost had registered us in the run before, which went since: nobody can found a run
             # over a registration, so ours has to go.
             yield from self.enlist()
-        return (yield from self._found(Founding(self.want.job, run), keys))
+        return (yield from self._found(Founding(self.want.job, run, wall=self.wall()), keys))
 
     def _lowest(self, keys: RunKeys) -> Flow[int]:
         reply = yield from self._read(Range(*below(keys.role_members(self.want.role)), keys_only=True))

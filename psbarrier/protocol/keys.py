@@ -37,6 +37,10 @@ class JobKeys:
     def runs(self) -> str:
         return f"{self.root}runs/"
 
+    def probe(self, token: str) -> str:
+        """What psbarrier doctor writes, and removes, to see whether it may; no member reads it."""
+        return f"{self.root}doctor/{token}"
+
     def run(self, run: str) -> RunKeys:
         """The keys of one run; `run` is checked."""
         check_name("run", run)
@@ -64,6 +68,11 @@ class RunKeys:
     @property
     def config(self) -> str:
         return f"{self.root}config"
+
+    @property
+    def founded(self) -> str:
+        """When the run was founded; for people, and read by no member."""
+        return f"{self.root}founded"
 
     @property
     def control(self) -> str:

@@ -38,6 +38,20 @@ class Config:
 
 
 @frozen
+class Founded:
+    """When a run was founded: seconds since 1970, by the clock of the process that did it. etcd keeps no times."""
+
+    since: float
+
+    def pack(self) -> bytes:
+        return encode({"since": self.since})
+
+    @classmethod
+    def unpack(cls, key: str, value: bytes) -> Founded:
+        return decode(key, value, lambda f: cls(f.number("since")))
+
+
+@frozen
 class Registration:
     """One incarnation of a task. `ttl` is its lease's, in seconds. `finished` is when it finished, or 0."""
 

@@ -15,6 +15,7 @@ from psbarrier.protocol.keys import JobKeys, RunKeys, below
 from psbarrier.protocol.records import (
     Current,
     Departure,
+    Founded,
     Leader,
     Registration,
     Shared,
@@ -91,7 +92,8 @@ def join(me: Applicant) -> Txn:
 @frozen
 class Founding:
     """What a new run replaces: `current_mod` is how J/current was seen (None: an explicit run, which never touches it);
-    `abandoned` are the keys of a run without any member, and its config, which is closed in the same step.
+    `abandoned` are the keys of a run without any member, and its config, which is closed in the same step. `wall` is the
+    time of it, in seconds since 1970.
     """
 
     job: JobKeys
@@ -109,7 +111,10 @@ def found(me: Applicant, founding: Founding, run_lease: int) -> Txn:
     applied left a config under our own run lease.
     """
     compares = [absent(me.keys.config), absent(me.keys.member(me.task))]
-    writes: list[Op] = [Put(me.keys.config, me.config, run_lease)]
+    writes: list[Op] = [
+        Put(me.keys.config, me.config, run_lease),
+        Put(me.keys.founded, Founded(founding.wall).pack(), run_lease),
+    ]
     if founding.current_mod is not None:
         compares.append(unchanged(founding.job.current, founding.current_mod))
         writes.append(Put(founding.job.current, Current(founding.run).pack(), run_lease))

@@ -12,22 +12,26 @@ from psbarrier.store.backoff import Backoff
 from psbarrier.store.base import Clock
 from psbarrier.store.channels import Channels, Link, LinkError
 from psbarrier.store.failures import Failure, Kind, explain
-from psbarrier.store.login import Login
+from psbarrier.store.login import Login, Pass
 
 _Method = Callable[[Link], Callable[..., Any]]
+_Answered = Callable[[Link, Pass, Any], None]
 
 # So often may one call log in again; a token that dies faster than it is issued is refused, not chased.
 _LOGINS = 3
 
 
 class Calls:
-    """Sends requests over `channels`; each attempt may take `timeout` seconds."""
+    """Sends requests over `channels`; each attempt may take `timeout` seconds. `answered` hears of every answer."""
 
-    def __init__(self, channels: Channels, login: Login, clock: Clock, timeout: float) -> None:
+    def __init__(
+        self, channels: Channels, login: Login, clock: Clock, timeout: float, answered: _Answered | None = None
+    ) -> None:
         self._channels = channels
         self._login = login
         self._clock = clock
         self._timeout = timeout
+        self._answered = answered
 
     def send(self, method: _Method, request: Any, *, until: float, repeat: bool, accept: Kind | None = None) -> Any:
         """The response; None when etcd's refusal is of the kind to `accept`.
@@ -59,7 +63,10 @@ class Calls:
         try:
             shown = self._login.show(link, budget)
             sent = True
-            return link.endpoint, method(link)(request, timeout=budget, metadata=shown.metadata)
+            answer = method(link)(request, timeout=budget, metadata=shown.metadata)
+            if self._answered is not None:
+                self._answered(link, shown, answer)
+            return link.endpoint, answer
         except grpc.RpcError as error:
             failure = explain(error, budget)
             if not sent:

@@ -65,6 +65,21 @@ class Link:
         request = rpc.AuthenticateRequest(name=user, password=password)
         return str(rpc.AuthStub(self._channel).Authenticate(request, timeout=timeout).token)
 
+    @property
+    def auth(self) -> Any:
+        """The service that users and roles are managed with."""
+        return compat.load().AuthStub(self._channel)
+
+    @property
+    def cluster(self) -> Any:
+        """The service that knows the members of the cluster."""
+        return compat.load().ClusterStub(self._channel)
+
+    @property
+    def maintenance(self) -> Any:
+        """The service that tells how the member at the other end is."""
+        return compat.load().MaintenanceStub(self._channel)
+
     def close(self) -> None:
         """End every call on the channel; a channel that belongs to somebody else stays open."""
         if not self._shared:

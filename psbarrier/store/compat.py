@@ -123,7 +123,7 @@ def _build_module(name: str, pool: Any, file: Any) -> ModuleType:
     module.__package__ = _PACKAGE
     contents: dict[str, Any] = {"DESCRIPTOR": file}
     for message, descriptor in file.message_types_by_name.items():
-        contents[message] = _message_class(pool, descriptor)
+        contents[message] = message_class(pool, descriptor)
     for enum, descriptor in file.enum_types_by_name.items():
         contents[enum] = enum_type_wrapper.EnumTypeWrapper(descriptor)
         contents.update({value.name: value.number for value in descriptor.values})
@@ -131,7 +131,8 @@ def _build_module(name: str, pool: Any, file: Any) -> ModuleType:
     return module
 
 
-def _message_class(pool: Any, descriptor: Any) -> Any:
+def message_class(pool: Any, descriptor: Any) -> Any:
+    """The class of a message that `pool` describes, under any protobuf."""
     from google.protobuf import message_factory
 
     make = getattr(message_factory, "GetMessageClass", None)  # protobuf 4.22 and later

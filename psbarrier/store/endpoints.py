@@ -65,6 +65,12 @@ def _refuse(text: str, advice: str) -> NoReturn:
     raise InvalidArgumentError(f"{text!r} is not an etcd endpoint: {advice}.")
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of "host:port", an IPv6 address without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def grpc_target(address: str) -> str:
     """The name that gRPC knows an address by; with its scheme, so that no host name is taken for one."""
     return "dns:///" + quote(address, safe="[]:.")

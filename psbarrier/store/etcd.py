@@ -19,6 +19,7 @@ from psbarrier.errors import InvalidArgumentError
 from psbarrier.shelter import sheltered
 from psbarrier.store import compat, wire
 from psbarrier.store.access import Access
+from psbarrier.store.accounts import Accounts
 from psbarrier.store.base import Clock, Range, Sink, Txn, TxnReply, prefix_end
 from psbarrier.store.calls import Calls
 from psbarrier.store.channels import Channels
@@ -27,6 +28,8 @@ from psbarrier.store.endpoints import Endpoints, parse_endpoints
 from psbarrier.store.failures import Kind
 from psbarrier.store.keepalive import KeepAlives, LeaseKeeping
 from psbarrier.store.login import Login
+from psbarrier.store.maintenance import ServerStatus, read_status
+from psbarrier.store.notice import Notice
 from psbarrier.store.password import PasswordFile
 from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.tls import TLS
@@ -53,6 +56,9 @@ class EtcdStore:
 
     `timeout`, in seconds, bounds one attempt of one request, so it also says how soon an endpoint that hangs is left.
 
+    The first answer of a cluster whose version of etcd has known bugs is followed by a warning in the log, once in a
+    process; not if the caller tells of them itself (`tell_of_bugs`).
+
     Raises InvalidArgumentError for what can never work. A child process that was forked from one that had used its
     store gets ClosedError: gRPC does not survive a fork.
     """
@@ -68,6 +74,7 @@ class EtcdStore:
         clock: Clock | None = None,
         allow_plaintext_password: bool = False,
         prefix: str = "/psbarrier",
+        tell_of_bugs: bool = True,
     ) -> None:
         if not (isinstance(timeout, (int, float)) and math.isfinite(timeout) and timeout > 0):
             raise InvalidArgumentError(f"timeout must be a number of seconds above 0, not {timeout!r}.")
@@ -88,7 +95,9 @@ class EtcdStore:
             clock=self._clock,
             channel=None if client is None else client.channel,
         )
-        self._calls = Calls(self._channels, self._login, self._clock, self._timeout)
+        answered = Notice().answered if tell_of_bugs else None
+        self._calls = Calls(self._channels, self._login, self._clock, self._timeout, answered)
+        self._accounts = Accounts(self._calls, confidential=secure or allow_plaintext_password)
         shared = (self._channels, self._login, self._clock, self._timeout)
         self._keep_alives = KeepAlives(*shared, read=self._read_anything)
         self._watching = Watching(*shared, read=self._read_prefix)
@@ -147,6 +156,19 @@ class EtcdStore:
     def endpoints(self) -> tuple[str, ...]:
         """The addresses of etcd, as "host:port"."""
         return self._channels.addresses
+
+    @property
+    def accounts(self) -> Accounts:
+        """etcd's users and roles, for an administrator."""
+        return self._accounts
+
+    @sheltered
+    def server_status(self, until: float) -> ServerStatus:
+        """How the etcd that answers is. With one endpoint only, that is the one meant.
+
+        Raises StoreUnavailableError, and StoreRefusedError for a failed login.
+        """
+        return read_status(self._calls, self._channels.endpoint, until)
 
     @sheltered
     def probe(self, until: float) -> None:

@@ -8,6 +8,9 @@
 | STALE_LOGIN | certainly not           | log in again                                        |
 | NO_LEASE    | certainly not           | tell the caller                                     |
 | HAS_LEASE   | certainly not           | a grant that had already succeeded                  |
+| EXISTS      | certainly not           | a user or role that had already been made           |
+| ABSENT      | certainly not           | a user, role or grant that had already been removed |
+| NO_AUTH     | certainly not           | a login where etcd asks nobody for one              |
 | DENIED      | certainly not           | tell the caller: rights are missing                 |
 | REFUSED     | certainly not           | tell the caller                                     |
 """
@@ -32,6 +35,9 @@ class Kind(enum.Enum):
     STALE_LOGIN = "stale login"
     NO_LEASE = "no lease"
     HAS_LEASE = "has lease"
+    EXISTS = "exists"
+    ABSENT = "absent"
+    NO_AUTH = "no authentication"
     DENIED = "denied"
     REFUSED = "refused"
 
@@ -84,6 +90,12 @@ _SAID_BY_ETCD: tuple[tuple[str, Kind, str], ...] = (
     ("revision of auth store is old", Kind.STALE_LOGIN, ""),
     ("user name is empty", Kind.STALE_LOGIN, ""),
     ("permission denied", Kind.DENIED, "grant this user a role with read and write rights on the prefix"),
+    ("user name already exists", Kind.EXISTS, "give it another name"),
+    ("role name already exists", Kind.EXISTS, "give it another name"),
+    ("user name not found", Kind.ABSENT, "check the name"),
+    ("role name not found", Kind.ABSENT, "check the name"),
+    ("role is not granted to the user", Kind.ABSENT, "check the name"),
+    ("authentication is not enabled", Kind.NO_AUTH, "enable authentication on etcd, or do not log in"),
     ("authentication failed", Kind.REFUSED, "check the user's name and password"),
     ("database space exceeded", Kind.REFUSED, "compact and defragment etcd, or raise its quota, and disarm the alarm"),
     ("request is too large", Kind.REFUSED, "send less at once, or raise etcd's --max-request-bytes"),

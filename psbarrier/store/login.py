@@ -23,6 +23,11 @@ class Pass:
     metadata: Metadata = _REQUIRE_LEADER
     link: Link | None = None
 
+    @property
+    def authenticated(self) -> bool:
+        """etcd asked for a login, and got one."""
+        return any(name == "token" for name, _ in self.metadata)
+
 
 _NO_TOKEN = Pass()
 

@@ -37,6 +37,9 @@ _TARGETS = {
 _RESULTS = {"==": 0, ">": 1, "<": 2, "!=": 3}
 _DELETE_EVENT = 1
 
+# Our keys are ASCII, but a stranger's, which a range may show, can be any bytes.
+_ANY_BYTES = ("utf-8", "surrogateescape")
+
 _PUT_RESULT = PutResult()
 
 
@@ -76,9 +79,9 @@ def _fill_range_op(message: Any, op: Range) -> None:
 
 
 def _fill_range(request: Any, op: Range) -> None:
-    request.key = op.key.encode()
+    request.key = op.key.encode(*_ANY_BYTES)
     if op.end is not None:
-        request.range_end = op.end.encode()
+        request.range_end = op.end.encode(*_ANY_BYTES)
     if op.limit:
         request.limit = op.limit
     if op.keys_only:
@@ -145,7 +148,7 @@ def _range_result(found: Any) -> RangeResult:
 
 def key_value(kv: Any) -> KV:
     """Read one mvccpb.KeyValue."""
-    return KV(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+    return KV(kv.key.decode(*_ANY_BYTES), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
 
 
 def event(message: Any) -> Event:

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from psbarrier.policy import Policy
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Broken, Definition
 from psbarrier.protocol.keys import Attempt
-from psbarrier.protocol.records import Config, Current, Departure, Gone, Leader, Loss, Registration, Seal, Shared
+from psbarrier.protocol.records import (
+    Config,
+    Current,
+    Departure,
+    Founded,
+    Gone,
+    Leader,
+    Loss,
+    Registration,
+    Seal,
+    Shared,
+)
 from psbarrier.spec import ClusterSpec, MemberSpec, Replicas, Task
 from psbarrier.state import JobState
 
@@ -59,6 +70,7 @@ RECORDS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "shared": st.builds(Shared, JSON, TEXTS, TEXTS),
     "current": st.builds(Current, TEXTS),
+    "founded": st.builds(Founded, SECONDS),
     "barrier": st.builds(BarrierRecord, ATTEMPTS, st.none() | BROKEN, st.none() | ATTEMPTS),
     "definition": st.builds(Definition, st.lists(NAMES, max_size=4).map(tuple), WHOLE),
     "arrival": st.builds(Arrival, TEXTS, WHOLE, SECONDS),

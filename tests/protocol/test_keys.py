@@ -18,6 +18,7 @@ def every(keys: RunKeys, task: Task, name: str, attempt: Attempt) -> list[str]:
     """One key of each kind."""
     return [
         keys.config,
+        keys.founded,
         keys.leader,
         keys.cluster,
         keys.gone,

@@ -25,14 +25,14 @@ class Authority:
         )
         _write(self.certificate, signed.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 and for clients, and its key."""
+    def issue(self, name: str, *, hours: float = 1.0) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1 and for clients, and its key; it ends after so many hours, or has ended before."""
         key = ec.generate_private_key(ec.SECP256R1())
         addresses = x509.SubjectAlternativeName(
             [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
         )
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        builder = _builder(_name(name), self._name, key)
+        builder = _builder(_name(name), self._name, key, hours)
         signed = builder.add_extension(addresses, critical=False).add_extension(usage, critical=False)
         certificate_path, key_path = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         _write(certificate_path, signed.sign(self._key, hashes.SHA256()))
@@ -48,7 +48,9 @@ def _name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, hours: float = 1.0
+) -> x509.CertificateBuilder:
     now, hour = datetime.datetime.now(datetime.UTC), datetime.timedelta(hours=1)
     return (
         x509.CertificateBuilder()
@@ -56,8 +58,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - hour)
-        .not_valid_after(now + hour)
+        .not_valid_before(now - 2 * hour)
+        .not_valid_after(now + hours * hour)
     )
 
 

@@ -1,0 +1,1 @@
+"""What an operator wants to know of an etcd before, and when, a job does not start."""
