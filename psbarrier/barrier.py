@@ -12,6 +12,7 @@ from psbarrier.flows.effects import settle
 from psbarrier.flows.gate import GRACE, registered_tasks
 from psbarrier.flows.meeting import Meeting
 from psbarrier.flows.parties import aborting, defining, missing_parties, resetting
+from psbarrier.home import Home, at_home
 from psbarrier.protocol.barrier_records import Definition
 from psbarrier.protocol.party import Party
 from psbarrier.protocol.views import ControlView
@@ -41,13 +42,16 @@ class Barrier:
         self._session, self._view = session, view
         self._now: Callable[[], float] = session.clock.now
         self._party = Party(me, name, Definition(roles, len(me.config.replicas.tasks(roles))))
+        self._home = Home(f"barrier {name!r} of job {me.job!r}")
         self._one_at_a_time = threading.Lock()
         self._calls = 0
 
+    @at_home
     def define(self) -> None:
         """Make the barrier known in etcd; raises BarrierMismatchError when its name means other roles there."""
         self._session.run(defining(self._party, self._now, self._soon()))
 
+    @at_home
     def wait(self, timeout: float | None = 600.0, generation: int | None = None) -> int:
         """Arrive, and wait until all parties have; at most `timeout` seconds (None: without a limit).
 
@@ -83,10 +87,12 @@ class Barrier:
         finally:
             self._one_at_a_time.release()
 
+    @at_home
     def abort(self) -> None:
         """Break the open generation for all parties. Raises StoreUnavailableError when etcd is out of reach."""
         self._session.run(aborting(self._party, self._view, self._now, self._soon()))
 
+    @at_home
     def reset(self) -> None:
         """Open the barrier again if it is broken, under the same generation number.
 
@@ -100,20 +106,24 @@ class Barrier:
         return self._party.definition.parties
 
     @property
+    @at_home
     def generation(self) -> int:
         """How often the barrier has been released in this run, as far as this process has heard. Costs no request."""
         return self._view.barrier(self.name).record.attempt.generation
 
     @property
+    @at_home
     def broken(self) -> bool:
         """Whether the open generation is broken, as far as this process has heard. Costs no request."""
         return self._view.barrier(self.name).record.broken is not None
 
     @property
+    @at_home
     def n_waiting(self) -> int:
         """How many parties have arrived in the open generation; one request."""
         return len(self._arrived())
 
+    @at_home
     def missing(self) -> dict[str, str]:
         """The parties that have not arrived in the open generation, and what is known of each; one request."""
         return missing_parties(self._party, self._view, self._arrived())
@@ -127,6 +137,8 @@ class Barrier:
         return self._now() + 2 * self._session.store.request_timeout
 
     def __repr__(self) -> str:
+        if self._home.left:
+            return f"<Barrier {self.name!r} of process {self._home.pid}, {self.parties} parties>"
         seen = self._view.barrier(self.name).record
         how = f"broken by {seen.broken.by}: {seen.broken.reason}" if seen.broken else "open"
         return f"<Barrier {self.name!r} gen {seen.attempt.generation}: {how}, {self.parties} parties>"

@@ -24,6 +24,7 @@ PsBarrierError
 │   └── BarrierTimeoutError (TimeoutError)      … by this caller's own deadline
 ├── BarrierOutcomeUnknownError (TimeoutError)   etcd was out of reach at the deadline: released or not, nobody knows
 ├── ConcurrentWaitError (RuntimeError)          two threads wait on one Barrier object at once
+├── ForkError (RuntimeError)                    a forked child uses what belongs to its parent
 └── ClosedError (RuntimeError)                  the member or store was closed by its own process
 
 An error's text is one sentence that says what happened, to whom, and what to do. What it is made of stands in its
@@ -202,6 +203,12 @@ class BarrierOutcomeUnknownError(PsBarrierError, TimeoutError):
 
 class ConcurrentWaitError(PsBarrierError, RuntimeError):
     """Two threads of one process wait on the same Barrier at once."""
+
+
+class ForkError(PsBarrierError, RuntimeError):
+    """A forked child uses a member, barrier or store of its parent, process `pid`, or gRPC, which that had used."""
+
+    pid: int
 
 
 class ClosedError(PsBarrierError, RuntimeError):

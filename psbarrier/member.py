@@ -26,6 +26,7 @@ from psbarrier.flows.attaching import handing_over
 from psbarrier.flows.ending import departing, failing, finishing, getting, sharing, watching_job
 from psbarrier.flows.gate import passing
 from psbarrier.flows.joining import Joined
+from psbarrier.home import Home, at_home
 from psbarrier.notifier import Notifier
 from psbarrier.protocol.handover import Handover
 from psbarrier.protocol.records import Departure
@@ -50,6 +51,9 @@ class Member:
     A context manager. Leaving it without an exception (or with SystemExit(0)) after `cluster()` has returned finishes
     the task; with KeyboardInterrupt the task has *left* and may come back; with any other exception it has *crashed*.
     In each case the others learn it at once. Safe to use from several threads.
+
+    In a forked child, as a data loader's worker is one, who one is may be asked (`task`, `job`, `run`, `address`,
+    `token` …); everything else raises ForkError at once, and leaving the block or closing does nothing.
     """
 
     def __init__(self, session: Session, joined: Joined, *, owns_store: bool, attached: bool = False) -> None:
@@ -57,6 +61,7 @@ class Member:
         self._me, self._registration = joined.standing, joined.registration
         self._owns_store, self._attached = owns_store, attached
         self._now, self._wall = session.clock.now, session.clock.wall
+        self._home = Home(f"{self._me.task} of job {self._me.job!r}")
         self._notifier = Notifier(session)
         self._barriers: dict[str, Barrier] = {}
         self._cluster: ClusterSpec | None = None
@@ -109,14 +114,17 @@ class Member:
         return self._me.restarts
 
     @property
+    @at_home
     def state(self) -> MemberState:
         """CONNECTED, SUSPENDED, LOST or CLOSED, computed when it is read."""
         return self._session.state
 
+    @at_home
     def on_state(self, callback: Callable[[MemberState], None]) -> None:
         """Call `callback` with each later state, on a thread of its own (one for all callbacks); it must not block."""
         self._notifier.add(callback)
 
+    @at_home
     def guard(self) -> tuple[Compare, ...]:
         """Compares to embed in one's own etcd transaction, so that it is refused once this task is lost.
 
@@ -131,6 +139,7 @@ class Member:
             )
         return self._me.guard()
 
+    @at_home
     def handover(self) -> Handover:
         """What lets one other process attach to this task, with `join()`, by PSBARRIER_SESSION; one request.
 
@@ -140,6 +149,7 @@ class Member:
 
     # -- who are the others, may I start
 
+    @at_home
     def cluster(self, timeout: float | None = WAIT) -> ClusterSpec:
         """The gate: wait until every task is registered, and return the sealed spec, the same for all.
 
@@ -154,6 +164,10 @@ class Member:
         Waits at most `timeout` seconds for each (None: no limit), then raises GateTimeoutError. Raises JobFailedError when
         the job fails.
         """
+        self._home.require()
+        return self._changes(timeout)
+
+    def _changes(self, timeout: float | None) -> Iterator[ClusterSpec]:
         while True:
             try:
                 yield self._pass(deadline(self._now, timeout), later=True)
@@ -172,6 +186,7 @@ class Member:
 
     # -- meeting the others
 
+    @at_home
     def barrier(
         self, name: str, roles: Iterable[str] | None = None, on_loss: Literal["wait", "break"] = "wait"
     ) -> Barrier:
@@ -209,6 +224,7 @@ class Member:
             )
         return known
 
+    @at_home
     def share(self, key: str, value: Any) -> None:
         """Tell all members a small value: whatever JSON can hold, at most 4 KiB of it. The last one to share wins."""
         check_name("shared value", key)
@@ -223,6 +239,7 @@ class Member:
             )
         self._session.run(sharing(self._me, self._view, key, value, uuid.uuid4().hex, self._now, self._soon()))
 
+    @at_home
     def get(self, key: str, timeout: float | None = WAIT) -> Any:
         """What is shared as `key`, as soon as it is; ShareTimeoutError after `timeout` seconds (None: no limit)."""
         check_name("shared value", key)
@@ -232,10 +249,12 @@ class Member:
     # -- are we done
 
     @property
+    @at_home
     def job_state(self) -> JobState:
         """How the job stands, as far as this process has heard."""
         return self._view.state
 
+    @at_home
     def wait_job(self, timeout: float | None = None) -> JobState:
         """Wait until the job is over, and return how it ended; JobTimeoutError after `timeout` seconds.
 
@@ -244,6 +263,7 @@ class Member:
         """
         return self._session.run(watching_job(self._me, self._view, self._now, deadline(self._now, timeout)))
 
+    @at_home
     def finish(self) -> None:
         """This task is done. The job succeeds when every task has finished that the policy waits for.
 
@@ -257,6 +277,7 @@ class Member:
         self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._now() + 60.0))
         self._finished = self._ended = True
 
+    @at_home
     def fail(self, reason: str, exit_code: int = 1) -> JobState:
         """End the job as failed, for everybody; returns how it ended, which another may have decided before."""
         state = JobState("failed", str(self.task), _one_line(reason), exit_code, self._wall())
@@ -264,11 +285,13 @@ class Member:
         self._ended = True
         return ended
 
+    @at_home
     def crash(self, reason: str, exit_code: int = 1) -> None:
         """Report that this task has crashed: it uses up one of the policy's restarts, or fails the job, and is free for
         its next incarnation at once. The member is of no use afterwards."""
         self._depart("crashed", reason, exit_code)
 
+    @at_home
     def leave(self, reason: str = "asked to leave") -> None:
         """Report that this task goes away without being done, and may come back: a preemption, a drain."""
         self._depart("left", reason, 0)
@@ -285,7 +308,8 @@ class Member:
     def close(self) -> None:
         """Give the task up: stop everything and revoke the lease, so that the others need not wait for it to run out.
 
-        Takes 2 s at most when etcd is out of reach. Idempotent; threads that wait get ClosedError.
+        Takes 2 s at most when etcd is out of reach. Idempotent; threads that wait get ClosedError. Nothing in a forked
+        child: the task is its parent's.
         """
         self._close(revoke=not self._attached)
 
@@ -294,17 +318,22 @@ class Member:
         self._close(revoke=False)
 
     def _close(self, *, revoke: bool) -> None:
+        if self._home.left:
+            return
         self._session.close(revoke=revoke)
         self._notifier.join(2.0)
         if self._owns_store:
             self._session.store.close()
 
+    @at_home
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._home.left:  # how a forked child ends says nothing about the task
+            return
         try:
             if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
                 if self._cluster is not None and not self._ended:
@@ -332,7 +361,8 @@ class Member:
         return self._now() + 2 * self._session.store.request_timeout
 
     def __repr__(self) -> str:
-        return f"<Member {self.task} of job {self.job!r} run {self.run!r}: {self.state.value}, token {self.token}>"
+        state = f"of process {self._home.pid}" if self._home.left else self.state.value
+        return f"<Member {self.task} of job {self.job!r} run {self.run!r}: {state}, token {self.token}>"
 
 
 def _roles(replicas: Replicas, given: Iterable[str] | None) -> tuple[str, ...]:

@@ -8,12 +8,13 @@ all three over Channels (which endpoint) and Login (who we are)
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.shelter import sheltered
@@ -37,6 +38,21 @@ _CLOSING = 2.0
 # within it. Seconds.
 _LONGEST_CONNECT = 3.0
 
+R = TypeVar("R")
+P = ParamSpec("P")
+
+
+def _verb(method: Callable[Concatenate[EtcdStore, P], R]) -> Callable[Concatenate[EtcdStore, P], R]:
+    """`method`, done in the shelter; refused at once, before it takes a lock, in a forked child and a closed store."""
+    done = sheltered(method)
+
+    @functools.wraps(method)
+    def call(self: EtcdStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._channels.check_usable()
+        return done(self, *args, **kwargs)
+
+    return call
+
 
 class EtcdStore:
     """psbarrier.store.base.Store over one etcd cluster. Safe to use from any thread; opens nothing until it is used.
@@ -52,7 +68,7 @@ class EtcdStore:
     `timeout`, in seconds, bounds one attempt of one request, so it also says how soon an endpoint that hangs is left.
 
     Raises InvalidArgumentError for what can never work. A child process that was forked from one that had used its
-    store gets ClosedError: gRPC does not survive a fork.
+    store, or any other, gets ForkError: gRPC does not survive a fork.
     """
 
     def __init__(
@@ -111,7 +127,7 @@ class EtcdStore:
         """The addresses of etcd, as "host:port"."""
         return self._channels.addresses
 
-    @sheltered
+    @_verb
     def probe(self, until: float) -> None:
         """Return once an etcd has answered, with its consent or with "permission denied".
 
@@ -120,13 +136,13 @@ class EtcdStore:
         request = compat.load().RangeRequest(key=b"psbarrier", count_only=True)
         self._calls.send(lambda link: link.range, request, until=until, repeat=True, accept=Kind.DENIED)
 
-    @sheltered
+    @_verb
     def txn(self, txn: Txn, *, until: float) -> TxnReply:
         """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
         request = wire.txn_request(txn)
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
 
-    @sheltered
+    @_verb
     def read(self, *ranges: Range, until: float) -> TxnReply:
         """Read all `ranges` at one revision, linearizably."""
         if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
@@ -135,7 +151,7 @@ class EtcdStore:
         request = wire.txn_request(Txn(then=ranges))
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=True))
 
-    @sheltered
+    @_verb
     def grant(self, ttl: int, *, until: float) -> int:
         """A new lease of `ttl` seconds (etcd makes it longer when it is below its own minimum, about 2 s)."""
         lease = secrets.randbits(63) or 1
@@ -144,19 +160,18 @@ class EtcdStore:
         self._calls.send(lambda link: link.grant, request, until=until, repeat=True, accept=Kind.HAS_LEASE)
         return lease
 
-    @sheltered
+    @_verb
     def revoke(self, lease: int, *, until: float) -> None:
         """End `lease`; one that is already gone is fine."""
         request = compat.load().LeaseRevokeRequest(ID=lease)
         self._calls.send(lambda link: link.revoke, request, until=until, repeat=True, accept=Kind.NO_LEASE)
 
-    @sheltered
+    @_verb
     def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
         """Keep `lease` alive; see psbarrier.store.base.Store."""
-        self._channels.check_usable()
         return self._keep_alives.keep(lease, interval, on_beat)
 
-    @sheltered
+    @_verb
     def watch(self, prefix: str, sink: Sink, *, until: float) -> PrefixWatch:
         """Watch every key below `prefix` from now on; see psbarrier.store.base.Store. Not to be called by a sink.
 
@@ -164,21 +179,26 @@ class EtcdStore:
         lower than what it saw before. That is noticed by the cluster's id or by a revision that went backwards; an
         etcd with the same id that has meanwhile overtaken the last revision cannot be told apart.
         """
-        self._channels.check_usable()
         return self._watching.open(prefix, sink, until)
 
-    @sheltered
     def close(self) -> None:
-        """Stop every watch and keep-alive and join the threads; takes about 2 s at most. Leases go on. Idempotent."""
-        forked = self._channels.forked
-        if not forked:
-            self._keep_alives.shut()
-            self._watching.shut()
+        """Stop every watch and keep-alive and join the threads; takes about 2 s at most. Leases go on. Idempotent.
+
+        In a forked child it is closed for that alone, and the parent's goes on.
+        """
+        if self._channels.forked:
+            self._channels.closed = True
+        else:
+            self._close()
+
+    @sheltered
+    def _close(self) -> None:
+        self._keep_alives.shut()
+        self._watching.shut()
         self._channels.close()
-        if not forked:
-            until = self._clock.now() + _CLOSING
-            self._keep_alives.join(until)
-            self._watching.join(until)
+        until = self._clock.now() + _CLOSING
+        self._keep_alives.join(until)
+        self._watching.join(until)
 
     def _read_anything(self) -> None:
         self.probe(self._clock.now() + self._timeout)
