@@ -27,6 +27,7 @@ from psbarrier.errors import (
     SlotLostError,
     SlotTakenError,
     StoreError,
+    StoreFullError,
     StoreRefusedError,
     StoreUnavailableError,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "SlotLostError",
     "SlotTakenError",
     "StoreError",
+    "StoreFullError",
     "StoreRefusedError",
     "StoreUnavailableError",
     "Task",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from psbarrier.arguments import deadline
-from psbarrier.errors import ConcurrentWaitError, InvalidArgumentError
+from psbarrier.errors import ConcurrentWaitError, InvalidArgumentError, MalformedValueError
 from psbarrier.flows.effects import settle
 from psbarrier.flows.gate import GRACE, registered_tasks
 from psbarrier.flows.meeting import Meeting
@@ -139,6 +139,9 @@ class Barrier:
     def __repr__(self) -> str:
         if self._home.left:
             return f"<Barrier {self.name!r} of process {self._home.pid}, {self.parties} parties>"
-        seen = self._view.barrier(self.name).record
+        try:
+            seen = self._view.barrier(self.name).record
+        except MalformedValueError:
+            return f"<Barrier {self.name!r} with a malformed record in etcd, {self.parties} parties>"
         how = f"broken by {seen.broken.by}: {seen.broken.reason}" if seen.broken else "open"
         return f"<Barrier {self.name!r} gen {seen.attempt.generation}: {how}, {self.parties} parties>"

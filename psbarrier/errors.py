@@ -6,7 +6,8 @@ PsBarrierError
 │   └── BarrierMismatchError                    two processes give one barrier name different parties
 ├── StoreError                                  what etcd did, or failed to do
 │   ├── StoreUnavailableError (ConnectionError) no endpoint answered in time
-│   ├── StoreRefusedError (PermissionError)     etcd answered, and refuses: rights, login, space, size
+│   ├── StoreRefusedError (PermissionError)     etcd answered, and refuses: rights, login, size
+│   │   └── StoreFullError                      etcd has no space left for any write
 │   ├── LeaseNotFoundError                      a lease named in a request does not exist (any more)
 │   └── MalformedValueError (ValueError)        a value read from etcd is not what this version writes
 ├── EtcdNotFoundError (FileNotFoundError)       no etcd program to start
@@ -99,7 +100,14 @@ class StoreUnavailableError(StoreError, ConnectionError):
 
 
 class StoreRefusedError(StoreError, PermissionError):
-    """etcd answered and refuses: missing rights, failed login, no space left, request too large."""
+    """etcd answered and refuses: missing rights, failed login, request too large; `reasons` as above."""
+
+
+class StoreFullError(StoreRefusedError):
+    """etcd has no space left, and refuses every write, until somebody makes room and disarms its alarm.
+
+    Leases live on meanwhile, and so do members.
+    """
 
 
 class LeaseNotFoundError(StoreError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from psbarrier.arguments import choice, deadline
+from psbarrier.arguments import check_json, choice, deadline
 from psbarrier.barrier import Barrier
 from psbarrier.errors import (
     BarrierMismatchError,
@@ -28,6 +28,7 @@ from psbarrier.flows.gate import passing
 from psbarrier.flows.joining import Joined
 from psbarrier.home import Home, at_home
 from psbarrier.notifier import Notifier
+from psbarrier.protocol.codec import one_line
 from psbarrier.protocol.handover import Handover
 from psbarrier.protocol.records import Departure
 from psbarrier.session import Session
@@ -229,6 +230,7 @@ class Member:
         """Tell all members a small value: whatever JSON can hold, at most 4 KiB of it. The last one to share wins."""
         check_name("shared value", key)
         try:
+            check_json(value)
             size = len(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise InvalidArgumentError(f"the shared value {key!r} cannot be written as JSON: {error}") from error
@@ -379,5 +381,5 @@ def _roles(replicas: Replicas, given: Iterable[str] | None) -> tuple[str, ...]:
 
 def _one_line(reason: str, limit: int = 500) -> str:
     """`reason` as one line of at most `limit` characters: it goes to every member."""
-    line = " ".join(reason.split())
+    line = " ".join(one_line(reason).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

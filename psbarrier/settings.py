@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from psbarrier.arguments import check_json
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.policy import Policy
 from psbarrier.spec import Replicas
@@ -103,6 +104,7 @@ def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(meta, Mapping):
         raise InvalidArgumentError(f"meta={meta!r:.80} is no mapping: give a small JSON object")
     try:
+        check_json(dict(meta))
         size = len(json.dumps(dict(meta), allow_nan=False, sort_keys=True))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"meta={meta!r:.80} cannot be written as JSON: {error}") from error

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spec": {"errors", "names"},
     "state": {"errors", "names", "spec"},
     "policy": {"errors", "names", "spec", "state"},
-    "settings": {"errors", "names", "spec", "state", "policy"},
+    "settings": {"errors", "arguments", "names", "spec", "state", "policy"},
     "emit": {"errors", "names", "spec"},
     "k8s": {"errors", "names", "spec"},
     "store.base": {"errors", "names", "spec"},

@@ -19,6 +19,7 @@ from psbarrier.errors import (
     BarrierOutcomeUnknownError,
     BarrierTimeoutError,
     InvalidArgumentError,
+    MalformedValueError,
     PsBarrierError,
     StoreUnavailableError,
 )
@@ -40,7 +41,7 @@ from psbarrier.protocol.keys import Attempt
 from psbarrier.protocol.party import Party
 from psbarrier.protocol.views import ControlView, Seen
 from psbarrier.spec import Task
-from psbarrier.store.base import Range, Txn, TxnReply
+from psbarrier.store.base import KV, Range, Txn, TxnReply
 
 PAST = -1
 """What `wait()` returns for a generation that was released before it came."""
@@ -218,7 +219,7 @@ class Meeting:
             own = reply.one(1)
             seen = self._seen(reply)
             record = seen.record
-            if own is not None and Arrival.unpack(own.key, own.value).same_call(self.arrival):
+            if own is not None and self._is_mine(own):
                 return None  # a try whose reply was lost had been applied; the view says what became of it
             if record.attempt.generation > self.at.generation:
                 return PAST  # only with a former incarnation of ours among the arrivals can it be over without us
@@ -230,6 +231,12 @@ class Meeting:
                 self.at, self.seen = record.attempt, seen.mod
             elif own is not None:
                 yield from self._next_round()
+
+    def _is_mine(self, arrival: KV) -> bool:
+        try:
+            return Arrival.unpack(arrival.key, arrival.value).same_call(self.arrival)
+        except MalformedValueError:
+            return False  # in the next round there is none
 
     def _next_round(self) -> Flow[None]:
         """An arrival of another incarnation or another call stands in our name: nobody's arrival of this round counts."""

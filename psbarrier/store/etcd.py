@@ -139,12 +139,17 @@ class EtcdStore:
     @_verb
     def txn(self, txn: Txn, *, until: float) -> TxnReply:
         """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
+        if len(txn.then) == 1 and isinstance(txn.then[0], Range) and not txn.compares:
+            return self._read(txn.then, until)
         request = wire.txn_request(txn)
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
 
     @_verb
     def read(self, *ranges: Range, until: float) -> TxnReply:
         """Read all `ranges` at one revision, linearizably."""
+        return self._read(ranges, until)
+
+    def _read(self, ranges: tuple[Any, ...], until: float) -> TxnReply:
         if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
             request = wire.range_request(ranges[0])
             return wire.range_reply(self._calls.send(lambda link: link.range, request, until=until, repeat=True))

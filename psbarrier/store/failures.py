@@ -9,6 +9,7 @@
 | NO_LEASE    | certainly not           | tell the caller                                     |
 | HAS_LEASE   | certainly not           | a grant that had already succeeded                  |
 | DENIED      | certainly not           | tell the caller: rights are missing                 |
+| FULL        | certainly not           | tell the caller: there is no space left             |
 | REFUSED     | certainly not           | tell the caller                                     |
 """
 
@@ -20,7 +21,7 @@ import re
 import grpc
 from attrs import evolve, frozen
 
-from psbarrier.errors import LeaseNotFoundError, StoreError, StoreRefusedError
+from psbarrier.errors import LeaseNotFoundError, StoreError, StoreFullError, StoreRefusedError
 
 
 class Kind(enum.Enum):
@@ -33,6 +34,7 @@ class Kind(enum.Enum):
     NO_LEASE = "no lease"
     HAS_LEASE = "has lease"
     DENIED = "denied"
+    FULL = "full"
     REFUSED = "refused"
 
 
@@ -71,7 +73,8 @@ class Failure:
                 "A lease that the request names does not exist (any more): it ran out or was revoked; etcd at "
                 f"{endpoint} does not say which one."
             )
-        return StoreRefusedError(
+        kind = StoreFullError if self.kind is Kind.FULL else StoreRefusedError
+        return kind(
             f"etcd at {endpoint} refuses the request: {self.reason}; {self.advice}.", reasons={endpoint: self.reason}
         )
 
@@ -85,7 +88,11 @@ _SAID_BY_ETCD: tuple[tuple[str, Kind, str], ...] = (
     ("user name is empty", Kind.STALE_LOGIN, ""),
     ("permission denied", Kind.DENIED, "grant this user a role with read and write rights on the prefix"),
     ("authentication failed", Kind.REFUSED, "check the user's name and password"),
-    ("database space exceeded", Kind.REFUSED, "compact and defragment etcd, or raise its quota, and disarm the alarm"),
+    (
+        "database space exceeded",
+        Kind.FULL,
+        "compact and defragment etcd, or raise its quota, then run `etcdctl alarm disarm`",
+    ),
     ("request is too large", Kind.REFUSED, "send less at once, or raise etcd's --max-request-bytes"),
     ("larger than max", Kind.REFUSED, "send less at once, or raise etcd's --max-request-bytes"),
     ("too many operations", Kind.REFUSED, "raise etcd's --max-txn-ops"),
