@@ -21,6 +21,7 @@ from psbarrier.errors import (
     InvalidArgumentError,
     MalformedValueError,
     PsBarrierError,
+    StoreFullError,
     StoreUnavailableError,
 )
 from psbarrier.flows.effects import (
@@ -83,6 +84,7 @@ class Meeting:
         self.order = PAST
         self.vanished = view.vanished
         self.present: set[Task] = set()
+        self.arrived = False
 
     def run(self, generation: int | None) -> Flow[int]:
         """Arrive, and wait for the others; answers with the order of arrival, or PAST.
@@ -93,7 +95,9 @@ class Meeting:
             if (yield from self._start(generation)):
                 return (yield from self._meet())
             return PAST
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, StoreFullError) as error:
+            if isinstance(error, StoreFullError) and not self.arrived:
+                raise  # nothing was written, and nothing is open
             raise BarrierOutcomeUnknownError(
                 f"{self._name()} was neither released nor broken when {self.me.task}'s deadline passed, as far as it can "
                 f"know: {error} When etcd is back, wait(generation={self.at.generation}) finds out",
@@ -139,13 +143,13 @@ class Meeting:
     # -- meeting
 
     def _meet(self) -> Flow[int]:
-        arrived = False
+        here = False
         while True:
-            if not arrived:
+            if not here:
                 outcome = yield from self._arrive()
                 if outcome is not None:
                     return outcome
-                arrived = True
+                here = self.arrived = True
             verdict: Verdict | None = yield Await(self._judge, self.patience.next())
             if verdict is None:
                 if self.patience.over():
@@ -161,7 +165,7 @@ class Meeting:
                 self.vanished = self.view.vanished
                 yield from confirm(self.me, self.clock, self.limit)
             elif verdict.kind == "again":
-                self.at, self.seen, arrived = verdict.seen.record.attempt, verdict.seen.mod, False
+                self.at, self.seen, here = verdict.seen.record.attempt, verdict.seen.mod, False
                 self.order = PAST
             else:
                 yield from self._stop(verdict)
