@@ -19,6 +19,9 @@ from psbarrier.protocol.views import ControlView
 from psbarrier.session import Session
 from psbarrier.store.base import Txn
 
+PATIENCE = 60.0
+"""Seconds that a request may take for which its caller gives no deadline."""
+
 if TYPE_CHECKING:
     from psbarrier.protocol.standing import Standing
     from psbarrier.spec import Task
@@ -49,7 +52,7 @@ class Barrier:
     @at_home
     def define(self) -> None:
         """Make the barrier known in etcd; raises BarrierMismatchError when its name means other roles there."""
-        self._session.run(defining(self._party, self._now, self._soon()))
+        self._session.run(defining(self._party, self._now, self._patiently()))
 
     @at_home
     def wait(self, timeout: float | None = 600.0, generation: int | None = None) -> int:
@@ -90,7 +93,7 @@ class Barrier:
     @at_home
     def abort(self) -> None:
         """Break the open generation for all parties. Raises StoreUnavailableError when etcd is out of reach."""
-        self._session.run(aborting(self._party, self._view, self._now, self._soon()))
+        self._session.run(aborting(self._party, self._view, self._now, self._patiently()))
 
     @at_home
     def reset(self) -> None:
@@ -98,7 +101,7 @@ class Barrier:
 
         Only the break that this process has seen is reset, so several may call it: the second one does nothing.
         """
-        self._session.run(resetting(self._party, self._view, self._now, self._soon()))
+        self._session.run(resetting(self._party, self._view, self._now, self._patiently()))
 
     @property
     def parties(self) -> int:
@@ -130,11 +133,12 @@ class Barrier:
 
     def _arrived(self) -> set[Task]:
         at = self._view.barrier(self.name).record.attempt
-        reply = self._session.run(settle(Txn(then=(self._party.arrivals(at),)), self._now, self._soon()))
+        reply = self._session.run(settle(Txn(then=(self._party.arrivals(at),)), self._now, self._patiently()))
         return registered_tasks(self._party.me.keys.arrivals(self.name, at), reply.many(0))
 
-    def _soon(self) -> float:
-        return self._now() + 2 * self._session.store.request_timeout
+    def _patiently(self) -> float:
+        """An etcd that restarts, and then has hundreds to log in, may need most of it."""
+        return self._now() + PATIENCE
 
     def __repr__(self) -> str:
         if self._home.left:

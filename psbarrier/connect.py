@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psbarrier.arguments import seconds
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.settings import required, setting
+from psbarrier.settings import required, setting, yes_or_no
 from psbarrier.store.endpoints import parse_endpoints
 
 if TYPE_CHECKING:
@@ -36,14 +36,17 @@ def connect(
     tls: TLS | None = None,
     user: str | None = None,
     password: str | None = None,
-    allow_plaintext_password: bool = False,
+    allow_plaintext_password: bool | None = None,
     timeout: float = 5.0,
 ) -> EtcdStore:
     """A store on the etcd at `endpoints`, which has answered once.
 
     `endpoints` is "host:port[,host:port…]", a sequence of such, or an existing `etcd3.Etcd3Client`. `timeout`, in
     seconds, bounds this call and each single request. What is not given comes from PSBARRIER_ENDPOINTS, _PREFIX, _CA,
-    _CERT, _KEY, _USER and _PASSWORD_FILE.
+    _CERT, _KEY, _USER, _PASSWORD_FILE and _ALLOW_PLAINTEXT_PASSWORD.
+
+    A password is sent over TLS only, unless `allow_plaintext_password` is true: then whoever can read the network
+    between here and etcd learns it, and with it all that its user may read and write.
 
     Raises InvalidArgumentError for what can never work, StoreUnavailableError when no endpoint answers (with the last
     reason for each), StoreRefusedError when etcd refuses the login.
@@ -72,7 +75,7 @@ def open_store(
     tls: TLS | None = None,
     user: str | None = None,
     password: str | None = None,
-    allow_plaintext_password: bool = False,
+    allow_plaintext_password: bool | None = None,
     timeout: float = 5.0,
 ) -> EtcdStore:
     """Like `connect`, without asking etcd anything yet."""
@@ -87,7 +90,7 @@ def open_store(
         tls=tls if tls is not None else _tls_from_environment(),
         user=setting("USER", user, str),
         password=password if password is not None else _password_from_environment(),
-        allow_plaintext_password=allow_plaintext_password,
+        allow_plaintext_password=bool(setting("ALLOW_PLAINTEXT_PASSWORD", allow_plaintext_password, yes_or_no)),
         timeout=timeout,
     )
 
@@ -107,18 +110,25 @@ def _tls_from_environment() -> TLS | None:
     return TLS(ca=ca, cert=cert, key=key)
 
 
-def _password_from_environment() -> Any:
-    """A callable, so that a password that was changed on disk is read again at the next login."""
-    path = setting("PASSWORD_FILE", None, Path)
-    if path is None:
-        return None
+def _password_from_environment() -> Callable[[], str] | None:
+    path = setting("PASSWORD_FILE", None, str)
+    return None if path is None else password_from(path)
+
+
+def password_from(path: str) -> Callable[[], str]:
+    """What reads the password in `path`, at each login, so that one that was changed on disk is used.
+
+    Raises InvalidArgumentError when it cannot be read now. Later on that may be a moment of its replacement, and is an
+    OSError.
+    """
 
     def read() -> str:
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise InvalidArgumentError(
-                f"PSBARRIER_PASSWORD_FILE={str(path)!r} cannot be read: {error.strerror}"
-            ) from error
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
 
+    try:
+        read()
+    except OSError as error:
+        raise InvalidArgumentError(f"the password file {path!r} cannot be read: {error.strerror}") from error
+    except UnicodeError:
+        raise InvalidArgumentError(f"the password file {path!r} holds no UTF-8 text") from None
     return read

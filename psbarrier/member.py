@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from psbarrier.arguments import check_json, choice, deadline
-from psbarrier.barrier import Barrier
+from psbarrier.barrier import PATIENCE, Barrier
 from psbarrier.errors import (
     BarrierMismatchError,
     ClosedError,
@@ -146,7 +146,7 @@ class Member:
 
         Raises SlotLostError, StoreUnavailableError.
         """
-        return self._session.run(handing_over(self._me, self._session.store.prefix, self._now, self._soon()))
+        return self._session.run(handing_over(self._me, self._session.store.prefix, self._now, self._patiently()))
 
     # -- who are the others, may I start
 
@@ -239,7 +239,7 @@ class Member:
                 f"the shared value {key!r} is {size} bytes long, and {LARGEST_SHARED} are allowed, for every member gets "
                 "it: share a path or an address instead"
             )
-        self._session.run(sharing(self._me, self._view, key, value, uuid.uuid4().hex, self._now, self._soon()))
+        self._session.run(sharing(self._me, self._view, key, value, uuid.uuid4().hex, self._now, self._patiently()))
 
     @at_home
     def get(self, key: str, timeout: float | None = WAIT) -> Any:
@@ -276,7 +276,7 @@ class Member:
             return
         if self._view.state.over:
             raise self._view.state.error(self.job)
-        self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._now() + 60.0))
+        self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._patiently()))
         self._finished = self._ended = True
 
     @at_home
@@ -359,7 +359,12 @@ class Member:
         except PsBarrierError as trouble:
             logger.warning("why %s ends could not be reported: %s", self.task, trouble)
 
+    def _patiently(self) -> float:
+        """An etcd that restarts, and then has hundreds to log in, may need most of it."""
+        return self._now() + PATIENCE
+
     def _soon(self) -> float:
+        """For what is said on the way out."""
         return self._now() + 2 * self._session.store.request_timeout
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from attrs import fields, frozen
 
-from psbarrier.connect import PREFIX, check_prefix
+from psbarrier.connect import PREFIX, check_prefix, password_from
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.policy import Policy
 from psbarrier.protocol.keys import JobKeys
@@ -34,6 +34,7 @@ class Etcd:
     key: str | None = None
     user: str | None = None
     password_file: str | None = None
+    allow_plaintext_password: bool = False
 
     def open(self) -> Any:
         """An EtcdStore, a context manager; etcd is not asked anything yet.
@@ -51,7 +52,8 @@ class Etcd:
             prefix=check_prefix(self.prefix),
             tls=TLS(ca=self.ca, cert=self.cert, key=self.key) if secure else None,
             user=self.user,
-            password=functools.partial(_read_password, self.password_file) if self.password_file else None,
+            password=password_from(self.password_file) if self.password_file else None,
+            allow_plaintext_password=self.allow_plaintext_password,
             timeout=REQUEST_TIMEOUT,
         )
 
@@ -62,7 +64,8 @@ class Etcd:
     def environment(self) -> dict[str, str]:
         """The variables from which a child finds the same etcd."""
         given = {f"PSBARRIER_{name.upper()}": getattr(self, name) for name in _NAMES}
-        return {
+        allowed = {_ALLOWED: "1"} if given.pop(_ALLOWED) else {}
+        return allowed | {
             name: os.path.abspath(value) if name in _FILES else value
             for name, value in given.items()
             if value is not None
@@ -70,15 +73,8 @@ class Etcd:
 
 
 _NAMES = tuple(field.name for field in fields(Etcd))
+_ALLOWED = "PSBARRIER_ALLOW_PLAINTEXT_PASSWORD"
 _FILES = ("PSBARRIER_CA", "PSBARRIER_CERT", "PSBARRIER_KEY", "PSBARRIER_PASSWORD_FILE")
-
-
-def _read_password(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().rstrip("\r\n")
-    except OSError as error:
-        raise InvalidArgumentError(f"the password file {path!r} cannot be read: {error.strerror}") from error
 
 
 def option(name: str, *names: str, **how: Any) -> Callable[[F], F]:
@@ -104,6 +100,11 @@ def etcd_options(function: F) -> F:
         option("--key", type=path, help="File of the key to it."),
         option("--user", metavar="NAME", help="etcd user."),
         option("--password-file", type=path, help="File with that user's password."),
+        option(
+            "--allow-plaintext-password",
+            is_flag=True,
+            help="Send the password without TLS, to whoever can read the network.",
+        ),
     )
     decorated: Any = with_etcd
     for decorate in reversed(decorators):

@@ -39,7 +39,7 @@ class Calls:
         started = self._clock.now()
         budget = min(self._timeout, until - started)
         while budget > 0:
-            endpoint, outcome = self._attempt(method, request, budget)
+            endpoint, outcome = self._attempt(method, request, budget, until)
             if not isinstance(outcome, Failure):
                 return outcome
             if outcome.kind is accept:
@@ -50,7 +50,7 @@ class Calls:
         ordeal = ordeal or _Ordeal(self._channels, self._clock, started)
         raise ordeal.out_of_time() from ordeal.cause
 
-    def _attempt(self, method: _Method, request: Any, budget: float) -> tuple[str, Any]:
+    def _attempt(self, method: _Method, request: Any, budget: float, until: float) -> tuple[str, Any]:
         try:
             link = self._channels.acquire()
         except LinkError as error:
@@ -58,8 +58,11 @@ class Calls:
         sent = False
         try:
             shown = self._login.show(link, budget)
+            left = min(budget, until - self._clock.now())  # a login may have taken most of it
+            if left <= 0:
+                raise LinkError(link.endpoint, "no time was left after the login")
             sent = True
-            return link.endpoint, method(link)(request, timeout=budget, metadata=shown.metadata)
+            return link.endpoint, method(link)(request, timeout=left, metadata=shown.metadata)
         except grpc.RpcError as error:
             failure = explain(error, budget)
             if not sent:

@@ -64,11 +64,11 @@ class Link:
         self._channel = channel
         self._shared = shared
 
-    def authenticate(self, user: str, password: str, timeout: float) -> str:
-        """Log in; the token."""
+    def authenticate(self, user: str, password: str, timeout: float) -> Any:
+        """Begin to log in: gRPC's future of the answer, which has the token."""
         rpc = compat.load()
         request = rpc.AuthenticateRequest(name=user, password=password)
-        return str(rpc.AuthStub(self._channel).Authenticate(request, timeout=timeout).token)
+        return rpc.AuthStub(self._channel).Authenticate.future(request, timeout=timeout)
 
     def close(self) -> None:
         """End every call on the channel; a channel that belongs to somebody else stays open."""

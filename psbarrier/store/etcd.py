@@ -38,6 +38,9 @@ _CLOSING = 2.0
 # within it. Seconds.
 _LONGEST_CONNECT = 3.0
 
+# With one endpoint, nobody else could log us in sooner; this is what five hundred logins at once may take. Seconds.
+_LOGIN = 30.0
+
 R = TypeVar("R")
 P = ParamSpec("P")
 
@@ -94,7 +97,8 @@ class EtcdStore:
         self._clock: Clock = clock or SystemClock()
         self._timeout = float(timeout)
         self._secure = secure
-        self._login = Login(user, password, token=_token(client))
+        patience = _LOGIN if len(parsed.addresses) == 1 else 3 * self._timeout
+        self._login = Login(user, password, self._clock, patience, token=_token(client))
         self._channels = Channels(
             parsed.addresses,
             tls=tls,
@@ -234,8 +238,8 @@ class EtcdStore:
 
 def _client(endpoints: Any) -> Any | None:
     """The Etcd3Client that was given in place of endpoints. Whoever has one has imported etcd3."""
-    etcd3 = sys.modules.get("etcd3")
-    return endpoints if etcd3 is not None and isinstance(endpoints, etcd3.Etcd3Client) else None
+    kind = getattr(sys.modules.get("etcd3"), "Etcd3Client", None)  # another thread may be in the middle of importing it
+    return endpoints if kind is not None and isinstance(endpoints, kind) else None
 
 
 def _of_client(client: Any) -> Endpoints:
@@ -262,6 +266,7 @@ def _check_login(user: str | None, password: object, *, secure: bool) -> None:
         raise InvalidArgumentError("A login needs both user and password: give both, or none.")
     if user is not None and not secure:
         raise InvalidArgumentError(
-            f"The password of user {user!r} would cross the network in plain text: use TLS (https:// endpoints or "
-            "tls), or say allow_plaintext_password=True."
+            f"The password of user {user!r} would cross the network in plain text: use TLS (https:// endpoints, or a CA), "
+            "or, where nobody else can read the network, say allow_plaintext_password=True, --allow-plaintext-password "
+            "or PSBARRIER_ALLOW_PLAINTEXT_PASSWORD=1."
         )
