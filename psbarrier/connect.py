@@ -130,5 +130,8 @@ def password_from(path: str) -> Callable[[], str]:
     except OSError as error:
         raise InvalidArgumentError(f"the password file {path!r} cannot be read: {error.strerror}") from error
     except UnicodeError:
-        raise InvalidArgumentError(f"the password file {path!r} holds no UTF-8 text") from None
-    return read
+        pass
+    else:
+        return read
+    # Not in the block above: that error holds what it could not read, and would hang on ours as its context.
+    raise InvalidArgumentError(f"the password file {path!r} holds no UTF-8 text")

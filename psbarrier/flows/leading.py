@@ -50,6 +50,8 @@ ABSENT_SPACING = 2.0
 """Seconds between two writes of who is not there yet, before the first seal."""
 NAMED = 32
 """How many of the absent are named."""
+PATIENCE = 6
+"""TTLs for which a leader whom etcd refuses, even to resign, goes on beating."""
 NAMED_MALFORMED = 5
 """How many registrations that cannot be read are named at once."""
 REST_PER_TASK = 20e-6
@@ -71,6 +73,7 @@ def leading(
 
     vanished = view.vanished
     complaints = Complaints(clock)
+    answered = math.inf
 
     def vacant_or_mine() -> bool | None:
         if view.state.over:
@@ -93,17 +96,21 @@ def leading(
             leader = view.leader
             if leader is None:
                 reply = yield from decide(me, lead(me), clock, math.inf)
+                answered = math.inf
                 if not reply.succeeded:
                     require_held(me, reply, 1)
             elif leader.incarnation == me.incarnation:
                 duty = Duty(me, view, clock, wall, certain, complaints)
+                duty.answered = min(duty.answered, answered)
                 yield from duty.run()
         except (MalformedValueError, StoreRefusedError) as error:
             what = "cannot take over leading" if duty is None else "gives up leading"
             yield from complaints.tell(f"{me.task} {what} job {me.job!r} and will try again: {error}")
             if duty is not None:
                 # If we sat on the leadership in silence, no other could lead either.
-                yield from duty.retire()
+                # What etcd refuses now it may accept soon, as while a password is being changed.
+                yield from duty.retire(PATIENCE * me.ttl)
+                answered = duty.answered
             yield Await(partial(_over, view), clock() + me.ttl / 3)
 
 
@@ -162,10 +169,10 @@ class Duty:
         yield from self._stand_down()
 
     def _endure(self, error: StoreError) -> Flow[None]:
-        """Something keeps every leader from its duty; to resign would help nobody, and a full etcd would refuse that."""
+        """Something keeps everybody from leading; to resign would help nobody, and a full etcd would refuse that."""
+        self.answered = self.clock()
         text = f"{self.me.task} cannot lead job {self.me.job!r} now, and will try again: {error}"
         yield from self.complaints.tell(text)
-        self.answered = self.clock()
         yield Await(self._over_or_deposed, self.clock() + self.me.ttl / 3)
 
     def _over_or_deposed(self) -> bool | None:
@@ -174,12 +181,13 @@ class Duty:
         except MalformedValueError:
             return None
 
-    def retire(self) -> Flow[None]:
-        """Give the leadership up; if even that fails, our lease must end, for that is what frees it."""
+    def retire(self, patience: float = 0.0) -> Flow[None]:
+        """Give the leadership up; if even that has failed for `patience` seconds, our lease must end, for that frees it."""
         try:
             yield Apply(resign(self.me, self.term), self.clock() + self.me.ttl / 3)
         except StoreError:
-            yield Silence()
+            if self.clock() >= self.answered + patience:
+                yield Silence()
         yield from self._stand_down()
 
     def _stand_down(self) -> Flow[None]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from attrs import frozen
+from attrs import field, frozen
 
 from psbarrier.store.base import Clock
 from psbarrier.store.channels import Link, LinkError
@@ -30,12 +30,15 @@ _REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
 _SPREAD = 10.0
 _LONGEST_SPREAD = 5.0
 
+# Seconds after which a password that etcd has refused is tried again: when it is changed, etcd may learn it last.
+_ASK_AGAIN = 5.0
+
 
 @frozen(eq=False)
 class Pass:
     """What a call shows: its metadata, and over which link the token in it was issued (None: there is no token)."""
 
-    metadata: Metadata = _REQUIRE_LEADER
+    metadata: Metadata = field(default=_REQUIRE_LEADER, repr=False)  # a token is as good as a password
     link: Link | None = None
 
 
@@ -67,6 +70,18 @@ class _Attempt:
         self.error: LoginError | None = None
 
 
+@frozen(eq=False)
+class _Refusal:
+    """etcd has not let us in with `password`, and is not asked again before `until`, unless it is another by then."""
+
+    error: LoginError
+    until: float
+    password: str = field(repr=False)
+
+    def applies(self, password: str, now: float) -> bool:
+        return password == self.password and now < self.until
+
+
 class Login:
     """Logs in when needed, once for all threads. Never shows the password.
 
@@ -90,6 +105,7 @@ class Login:
         self._patience = patience
         self._changed = threading.Condition()
         self._attempt: _Attempt | None = None
+        self._refusal: _Refusal | None = None
         self._took: float | None = None  # seconds of the last login; None before the first
         self._pass: Pass | None = _with_token(token, None) if token else None
         if user is None and self._pass is None:
@@ -144,15 +160,18 @@ class Login:
         """Needs the lock, which the answer may take again at once."""
         assert self.user is not None
         password = self._current_password(attempt.link)
+        if self._refusal is not None and self._refusal.applies(password, now):
+            self._attempt = None
+            raise self._refusal.error.with_traceback(None)
         attempt.began = now
         try:
             attempt.call = attempt.link.authenticate(self.user, password, self._patience)
         except ValueError as error:  # gRPC's way of saying that the channel was closed meanwhile
             self._attempt = None
             raise LinkError(attempt.link.endpoint, "connection closed") from error
-        attempt.call.add_done_callback(lambda call: self._answered(attempt, call))
+        attempt.call.add_done_callback(lambda call: self._answered(attempt, password, call))
 
-    def _answered(self, attempt: _Attempt, call: Any) -> None:
+    def _answered(self, attempt: _Attempt, password: str, call: Any) -> None:
         """On a thread of gRPC's."""
         code, details = call.code(), call.details() or ""
         with self._changed:
@@ -164,6 +183,9 @@ class Login:
             else:
                 shown = None
                 attempt.error = LoginError(code, details)
+                if "authentication failed" in details:
+                    until = self._clock.now() + _ASK_AGAIN * random.uniform(0.5, 1.0)
+                    self._refusal = _Refusal(attempt.error, until, password)
             if self._attempt is attempt:
                 self._attempt = None
                 if shown is not None:
@@ -178,8 +200,10 @@ class Login:
             return self._password()
         except OSError as error:  # typically a mounted secret that is being replaced; it may be back for the next try
             raise LinkError(link.endpoint, f"cannot read the password: {error.strerror}") from error
-        except UnicodeError:  # which would show what it could not read
-            raise LinkError(link.endpoint, "cannot read the password: it is no UTF-8") from None
+        except UnicodeError:
+            pass
+        # Not in the block above: that error holds what it could not read, and would hang on ours as its context.
+        raise LinkError(link.endpoint, "cannot read the password: it is no UTF-8")
 
     def __repr__(self) -> str:
         return f"<Login {self.user or 'nobody'}>"
