@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from psbarrier.errors import InvalidArgumentError
@@ -26,3 +26,24 @@ def choice(name: str, value: str, *allowed: str) -> str:
     if value not in allowed:
         raise InvalidArgumentError(f"{name}={value!r} is not one of {', '.join(repr(option) for option in allowed)}")
     return value
+
+
+DEEPEST = 64
+"""Lists and objects within one another, in a value that others are to read."""
+
+
+def check_json(value: Any) -> None:
+    """Raises ValueError for a value made of JSON's types that not everybody could write again: a number that is not
+    finite, or more than 64 lists and objects within one another."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if any(isinstance(each, float) and not math.isfinite(each) for each in level):
+            raise ValueError("a number in it is not finite")
+        level = [inner for outer in level if isinstance(outer, dict | list | tuple) for inner in _inner(outer)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
+
+
+def _inner(outer: Any) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from psbarrier.arguments import deadline
-from psbarrier.errors import ConcurrentWaitError, InvalidArgumentError
+from psbarrier.errors import ConcurrentWaitError, InvalidArgumentError, MalformedValueError
 from psbarrier.flows.effects import settle
 from psbarrier.flows.gate import GRACE, registered_tasks
 from psbarrier.flows.meeting import Meeting
 from psbarrier.flows.parties import aborting, defining, missing_parties, resetting
+from psbarrier.home import Home, at_home
 from psbarrier.protocol.barrier_records import Definition
 from psbarrier.protocol.party import Party
 from psbarrier.protocol.views import ControlView
 from psbarrier.session import Session
 from psbarrier.store.base import Txn
+
+PATIENCE = 60.0
+"""Seconds that a request may take for which its caller gives no deadline."""
 
 if TYPE_CHECKING:
     from psbarrier.protocol.standing import Standing
@@ -41,13 +45,16 @@ class Barrier:
         self._session, self._view = session, view
         self._now: Callable[[], float] = session.clock.now
         self._party = Party(me, name, Definition(roles, len(me.config.replicas.tasks(roles))))
+        self._home = Home(f"barrier {name!r} of job {me.job!r}")
         self._one_at_a_time = threading.Lock()
         self._calls = 0
 
+    @at_home
     def define(self) -> None:
         """Make the barrier known in etcd; raises BarrierMismatchError when its name means other roles there."""
-        self._session.run(defining(self._party, self._now, self._soon()))
+        self._session.run(defining(self._party, self._now, self._patiently()))
 
+    @at_home
     def wait(self, timeout: float | None = 600.0, generation: int | None = None) -> int:
         """Arrive, and wait until all parties have; at most `timeout` seconds (None: without a limit).
 
@@ -83,16 +90,18 @@ class Barrier:
         finally:
             self._one_at_a_time.release()
 
+    @at_home
     def abort(self) -> None:
         """Break the open generation for all parties. Raises StoreUnavailableError when etcd is out of reach."""
-        self._session.run(aborting(self._party, self._view, self._now, self._soon()))
+        self._session.run(aborting(self._party, self._view, self._now, self._patiently()))
 
+    @at_home
     def reset(self) -> None:
         """Open the barrier again if it is broken, under the same generation number.
 
         Only the break that this process has seen is reset, so several may call it: the second one does nothing.
         """
-        self._session.run(resetting(self._party, self._view, self._now, self._soon()))
+        self._session.run(resetting(self._party, self._view, self._now, self._patiently()))
 
     @property
     def parties(self) -> int:
@@ -100,33 +109,43 @@ class Barrier:
         return self._party.definition.parties
 
     @property
+    @at_home
     def generation(self) -> int:
         """How often the barrier has been released in this run, as far as this process has heard. Costs no request."""
         return self._view.barrier(self.name).record.attempt.generation
 
     @property
+    @at_home
     def broken(self) -> bool:
         """Whether the open generation is broken, as far as this process has heard. Costs no request."""
         return self._view.barrier(self.name).record.broken is not None
 
     @property
+    @at_home
     def n_waiting(self) -> int:
         """How many parties have arrived in the open generation; one request."""
         return len(self._arrived())
 
+    @at_home
     def missing(self) -> dict[str, str]:
         """The parties that have not arrived in the open generation, and what is known of each; one request."""
         return missing_parties(self._party, self._view, self._arrived())
 
     def _arrived(self) -> set[Task]:
         at = self._view.barrier(self.name).record.attempt
-        reply = self._session.run(settle(Txn(then=(self._party.arrivals(at),)), self._now, self._soon()))
+        reply = self._session.run(settle(Txn(then=(self._party.arrivals(at),)), self._now, self._patiently()))
         return registered_tasks(self._party.me.keys.arrivals(self.name, at), reply.many(0))
 
-    def _soon(self) -> float:
-        return self._now() + 2 * self._session.store.request_timeout
+    def _patiently(self) -> float:
+        """An etcd that restarts, and then has hundreds to log in, may need most of it."""
+        return self._now() + PATIENCE
 
     def __repr__(self) -> str:
-        seen = self._view.barrier(self.name).record
+        if self._home.left:
+            return f"<Barrier {self.name!r} of process {self._home.pid}, {self.parties} parties>"
+        try:
+            seen = self._view.barrier(self.name).record
+        except MalformedValueError:
+            return f"<Barrier {self.name!r} with a malformed record in etcd, {self.parties} parties>"
         how = f"broken by {seen.broken.by}: {seen.broken.reason}" if seen.broken else "open"
         return f"<Barrier {self.name!r} gen {seen.attempt.generation}: {how}, {self.parties} parties>"

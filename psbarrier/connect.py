@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psbarrier.arguments import seconds
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.settings import required, setting
+from psbarrier.settings import required, setting, yes_or_no
 from psbarrier.store.endpoints import parse_endpoints
 
 if TYPE_CHECKING:
@@ -36,14 +36,17 @@ def connect(
     tls: TLS | None = None,
     user: str | None = None,
     password: str | None = None,
-    allow_plaintext_password: bool = False,
+    allow_plaintext_password: bool | None = None,
     timeout: float = 5.0,
 ) -> EtcdStore:
     """A store on the etcd at `endpoints`, which has answered once.
 
     `endpoints` is "host:port[,host:port…]", a sequence of such, or an existing `etcd3.Etcd3Client`. `timeout`, in
     seconds, bounds this call and each single request. What is not given comes from PSBARRIER_ENDPOINTS, _PREFIX, _CA,
-    _CERT, _KEY, _USER and _PASSWORD_FILE.
+    _CERT, _KEY, _USER, _PASSWORD_FILE and _ALLOW_PLAINTEXT_PASSWORD.
+
+    A password is sent over TLS only, unless `allow_plaintext_password` is true: then whoever can read the network
+    between here and etcd learns it, and with it all that its user may read and write.
 
     Raises InvalidArgumentError for what can never work, StoreUnavailableError when no endpoint answers (with the last
     reason for each), StoreRefusedError when etcd refuses the login.
@@ -72,7 +75,7 @@ def open_store(
     tls: TLS | None = None,
     user: str | None = None,
     password: str | None = None,
-    allow_plaintext_password: bool = False,
+    allow_plaintext_password: bool | None = None,
     timeout: float = 5.0,
 ) -> EtcdStore:
     """Like `connect`, without asking etcd anything yet."""
@@ -87,7 +90,7 @@ def open_store(
         tls=tls if tls is not None else _tls_from_environment(),
         user=setting("USER", user, str),
         password=password if password is not None else _password_from_environment(),
-        allow_plaintext_password=allow_plaintext_password,
+        allow_plaintext_password=bool(setting("ALLOW_PLAINTEXT_PASSWORD", allow_plaintext_password, yes_or_no)),
         timeout=timeout,
     )
 

@@ -6,7 +6,8 @@ PsBarrierError
 │   └── BarrierMismatchError                    two processes give one barrier name different parties
 ├── StoreError                                  what etcd did, or failed to do
 │   ├── StoreUnavailableError (ConnectionError) no endpoint answered in time
-│   ├── StoreRefusedError (PermissionError)     etcd answered, and refuses: rights, login, space, size
+│   ├── StoreRefusedError (PermissionError)     etcd answered, and refuses: rights, login, size
+│   │   └── StoreFullError                      etcd has no space left for any write
 │   ├── LeaseNotFoundError                      a lease named in a request does not exist (any more)
 │   └── MalformedValueError (ValueError)        a value read from etcd is not what this version writes
 ├── EtcdNotFoundError (FileNotFoundError)       no etcd program to start
@@ -25,6 +26,7 @@ PsBarrierError
 │   └── BarrierTimeoutError (TimeoutError)      … by this caller's own deadline
 ├── BarrierOutcomeUnknownError (TimeoutError)   etcd was out of reach at the deadline: released or not, nobody knows
 ├── ConcurrentWaitError (RuntimeError)          two threads wait on one Barrier object at once
+├── ForkError (RuntimeError)                    a forked child uses what belongs to its parent
 └── ClosedError (RuntimeError)                  the member or store was closed by its own process
 
 An error's text is one sentence that says what happened, to whom, and what to do. What it is made of stands in its
@@ -99,7 +101,14 @@ class StoreUnavailableError(StoreError, ConnectionError):
 
 
 class StoreRefusedError(StoreError, PermissionError):
-    """etcd answered and refuses: missing rights, failed login, no space left, request too large."""
+    """etcd answered and refuses: missing rights, failed login, request too large; `reasons` as above."""
+
+
+class StoreFullError(StoreRefusedError):
+    """etcd has no space left, and refuses every write, until somebody makes room and disarms its alarm.
+
+    Leases live on meanwhile, and so do members.
+    """
 
 
 class LeaseNotFoundError(StoreError):
@@ -209,6 +218,12 @@ class BarrierOutcomeUnknownError(PsBarrierError, TimeoutError):
 
 class ConcurrentWaitError(PsBarrierError, RuntimeError):
     """Two threads of one process wait on the same Barrier at once."""
+
+
+class ForkError(PsBarrierError, RuntimeError):
+    """A forked child uses a member, barrier or store of its parent, process `pid`, or gRPC, which that had used."""
+
+    pid: int
 
 
 class ClosedError(PsBarrierError, RuntimeError):

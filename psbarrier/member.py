@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from psbarrier.arguments import choice, deadline
-from psbarrier.barrier import Barrier
+from psbarrier.arguments import check_json, choice, deadline
+from psbarrier.barrier import PATIENCE, Barrier
 from psbarrier.errors import (
     BarrierMismatchError,
     ClosedError,
@@ -27,7 +27,9 @@ from psbarrier.flows.attaching import handing_over
 from psbarrier.flows.ending import departing, failing, finishing, getting, sharing, watching_job
 from psbarrier.flows.gate import passing
 from psbarrier.flows.joining import Joined
+from psbarrier.home import Home, at_home
 from psbarrier.notifier import Notifier
+from psbarrier.protocol.codec import one_line
 from psbarrier.protocol.handover import Handover
 from psbarrier.protocol.records import Departure
 from psbarrier.session import Session
@@ -53,6 +55,9 @@ class Member:
     the task; with KeyboardInterrupt, or once `stopping` is set, the task has *left* and may come back; with any other
     exception it has *crashed*.
     In each case the others learn it at once. Safe to use from several threads.
+
+    In a forked child, as a data loader's worker is one, who one is may be asked (`task`, `job`, `run`, `address`,
+    `token` …); everything else raises ForkError at once, and leaving the block or closing does nothing.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Member:
         self._me, self._registration = joined.standing, joined.registration
         self._owns_store, self._attached = owns_store, attached
         self._now, self._wall = session.clock.now, session.clock.wall
+        self._home = Home(f"{self._me.task} of job {self._me.job!r}")
         self._notifier = Notifier(session)
         self._tether = tether
         self._stopping = tether.stopping if tether is not None else threading.Event()
@@ -122,15 +128,18 @@ class Member:
         return self._me.restarts
 
     @property
+    @at_home
     def state(self) -> MemberState:
         """CONNECTED, SUSPENDED, LOST or CLOSED, computed when it is read."""
         return self._session.state
 
+    @at_home
     def on_state(self, callback: Callable[[MemberState], None]) -> None:
         """Call `callback` with each later state, on a thread of its own (one for all callbacks); it must not block."""
         self._notifier.add(callback)
 
     @property
+    @at_home
     def stopping(self) -> threading.Event:
         """Set once this task is asked to end: time for a last checkpoint, and then to leave the `with` block.
 
@@ -144,6 +153,7 @@ class Member:
             self._tether.listen()
         return self._stopping
 
+    @at_home
     def guard(self) -> tuple[Compare, ...]:
         """Compares to embed in one's own etcd transaction, so that it is refused once this task is lost.
 
@@ -158,15 +168,17 @@ class Member:
             )
         return self._me.guard()
 
+    @at_home
     def handover(self) -> Handover:
         """What lets one other process attach to this task, with `join()`, by PSBARRIER_SESSION; one request.
 
         Raises SlotLostError, StoreUnavailableError.
         """
-        return self._session.run(handing_over(self._me, self._session.store.prefix, self._now, self._soon()))
+        return self._session.run(handing_over(self._me, self._session.store.prefix, self._now, self._patiently()))
 
     # -- who are the others, may I start
 
+    @at_home
     def cluster(self, timeout: float | None = WAIT) -> ClusterSpec:
         """The gate: wait until every task is registered, and return the sealed spec, the same for all.
 
@@ -181,6 +193,10 @@ class Member:
         Waits at most `timeout` seconds for each (None: no limit), then raises GateTimeoutError. Raises JobFailedError when
         the job fails.
         """
+        self._home.require()
+        return self._changes(timeout)
+
+    def _changes(self, timeout: float | None) -> Iterator[ClusterSpec]:
         while True:
             try:
                 yield self._pass(deadline(self._now, timeout), later=True)
@@ -199,6 +215,7 @@ class Member:
 
     # -- meeting the others
 
+    @at_home
     def barrier(
         self, name: str, roles: Iterable[str] | None = None, on_loss: Literal["wait", "break"] = "wait"
     ) -> Barrier:
@@ -236,10 +253,12 @@ class Member:
             )
         return known
 
+    @at_home
     def share(self, key: str, value: Any) -> None:
         """Tell all members a small value: whatever JSON can hold, at most 4 KiB of it. The last one to share wins."""
         check_name("shared value", key)
         try:
+            check_json(value)
             size = len(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise InvalidArgumentError(f"the shared value {key!r} cannot be written as JSON: {error}") from error
@@ -248,8 +267,9 @@ class Member:
                 f"the shared value {key!r} is {size} bytes long, and {LARGEST_SHARED} are allowed, for every member gets "
                 "it: share a path or an address instead"
             )
-        self._session.run(sharing(self._me, self._view, key, value, uuid.uuid4().hex, self._now, self._soon()))
+        self._session.run(sharing(self._me, self._view, key, value, uuid.uuid4().hex, self._now, self._patiently()))
 
+    @at_home
     def get(self, key: str, timeout: float | None = WAIT) -> Any:
         """What is shared as `key`, as soon as it is; ShareTimeoutError after `timeout` seconds (None: no limit)."""
         check_name("shared value", key)
@@ -259,10 +279,12 @@ class Member:
     # -- are we done
 
     @property
+    @at_home
     def job_state(self) -> JobState:
         """How the job stands, as far as this process has heard."""
         return self._view.state
 
+    @at_home
     def wait_job(self, timeout: float | None = None) -> JobState:
         """Wait until the job is over, and return how it ended; JobTimeoutError after `timeout` seconds.
 
@@ -271,6 +293,7 @@ class Member:
         """
         return self._session.run(watching_job(self._me, self._view, self._now, deadline(self._now, timeout)))
 
+    @at_home
     def finish(self) -> None:
         """This task is done. The job succeeds when every task has finished that the policy waits for.
 
@@ -281,9 +304,10 @@ class Member:
             return
         if self._view.state.over:
             raise self._view.state.error(self.job)
-        self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._now() + 60.0))
+        self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._patiently()))
         self._finished = self._ended = True
 
+    @at_home
     def fail(self, reason: str, exit_code: int = 1) -> JobState:
         """End the job as failed, for everybody; returns how it ended, which another may have decided before."""
         state = JobState("failed", str(self.task), _one_line(reason), exit_code, self._wall())
@@ -291,11 +315,13 @@ class Member:
         self._ended = True
         return ended
 
+    @at_home
     def crash(self, reason: str, exit_code: int = 1) -> None:
         """Report that this task has crashed: it uses up one of the policy's restarts, or fails the job, and is free for
         its next incarnation at once. The member is of no use afterwards."""
         self._depart("crashed", reason, exit_code)
 
+    @at_home
     def leave(self, reason: str = "asked to leave") -> None:
         """Report that this task goes away without being done, and may come back: a preemption, a drain."""
         self._depart("left", reason, 0)
@@ -312,7 +338,8 @@ class Member:
     def close(self) -> None:
         """Give the task up: stop everything and revoke the lease, so that the others need not wait for it to run out.
 
-        Takes 2 s at most when etcd is out of reach. Idempotent; threads that wait get ClosedError.
+        Takes 2 s at most when etcd is out of reach. Idempotent; threads that wait get ClosedError. Nothing in a forked
+        child: the task is its parent's.
         """
         self._close(revoke=not self._attached)
 
@@ -321,6 +348,8 @@ class Member:
         self._close(revoke=False)
 
     def _close(self, *, revoke: bool) -> None:
+        if self._home.left:
+            return
         if self._tether is not None:
             self._tether.close()
         self._session.close(revoke=revoke)
@@ -328,12 +357,15 @@ class Member:
         if self._owns_store:
             self._session.store.close()
 
+    @at_home
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._home.left:  # how a forked child ends says nothing about the task
+            return
         try:
             if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
                 self._leave_well()
@@ -365,11 +397,17 @@ class Member:
         except PsBarrierError as trouble:
             logger.warning("why %s ends could not be reported: %s", self.task, trouble)
 
+    def _patiently(self) -> float:
+        """An etcd that restarts, and then has hundreds to log in, may need most of it."""
+        return self._now() + PATIENCE
+
     def _soon(self) -> float:
+        """For what is said on the way out."""
         return self._now() + 2 * self._session.store.request_timeout
 
     def __repr__(self) -> str:
-        return f"<Member {self.task} of job {self.job!r} run {self.run!r}: {self.state.value}, token {self.token}>"
+        state = f"of process {self._home.pid}" if self._home.left else self.state.value
+        return f"<Member {self.task} of job {self.job!r} run {self.run!r}: {state}, token {self.token}>"
 
 
 def _roles(replicas: Replicas, given: Iterable[str] | None) -> tuple[str, ...]:
@@ -386,5 +424,5 @@ def _roles(replicas: Replicas, given: Iterable[str] | None) -> tuple[str, ...]:
 
 def _one_line(reason: str, limit: int = 500) -> str:
     """`reason` as one line of at most `limit` characters: it goes to every member."""
-    line = " ".join(reason.split())
+    line = " ".join(one_line(reason).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

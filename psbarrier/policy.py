@@ -8,7 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.spec import Replicas
+from psbarrier.spec import Replicas, check_name
 
 MIN_RETENTION = 60.0
 MAX_SECONDS = 1e12
@@ -18,7 +18,7 @@ MAX_SECONDS = 1e12
 def _success(given: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...] | None:
     if given is None:
         return None
-    return (given,) if isinstance(given, str) else tuple(sorted(given))
+    return (given,) if isinstance(given, str) else tuple(sorted(check_name("role", role) for role in given))
 
 
 @frozen

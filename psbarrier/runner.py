@@ -7,6 +7,7 @@ requests that a flow makes do block the others meanwhile, each for a few seconds
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from psbarrier.drive import Driven
 from psbarrier.errors import ClosedError, PsBarrierError, SlotLostError
 from psbarrier.flows.effects import Await, Effect, Flow, Pause
+from psbarrier.home import Home
 from psbarrier.store.base import Store
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Runner:
     _all_lock = threading.Lock()
 
     def __init__(self, store: Store) -> None:
+        self._home = Home("this store")
         self._clock = store.clock
         self._condition = threading.Condition()
         self._parked: dict[Driven, list[_Parked]] = {}
@@ -53,12 +56,13 @@ class Runner:
 
     @classmethod
     def of(cls, store: Store) -> Runner:
-        """The runner of `store`."""
+        """The runner of `store`; ForkError in a forked child of the process that uses it."""
         with cls._all_lock:
             runner = cls._all.get(store)
             if runner is None:
                 runner = cls._all[store] = cls(store)
-            return runner
+        runner._home.require()
+        return runner
 
     def start(self, session: Driven, flow: Flow[None]) -> None:
         """Drive `flow` until it ends, the session is forgotten, or it raises."""
@@ -186,3 +190,12 @@ class Runner:
                 flows.remove(parked)
             if not flows:
                 self._parked.pop(session, None)
+
+
+def _forked() -> None:
+    """In a forked child: another thread may have held the lock in that moment."""
+    Runner._all_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -44,6 +44,7 @@ from psbarrier.flows.effects import (
 )
 from psbarrier.flows.patience import Patience
 from psbarrier.hold import Hold
+from psbarrier.home import Home, at_home
 from psbarrier.protocol.standing import Standing
 from psbarrier.report import log_progress
 from psbarrier.runner import Runner
@@ -67,6 +68,7 @@ class Session:
     def __init__(
         self, store: Store, *, strict: bool = False, on_progress: Callable[[Progress], None] | None = None
     ) -> None:
+        self._home = Home("this session")
         self.store = store
         self.clock = store.clock
         self.condition = threading.Condition()
@@ -81,6 +83,7 @@ class Session:
     # -- the state
 
     @property
+    @at_home
     def state(self) -> MemberState:
         """Computed when it is read, so that it is right even if every thread of ours has been starved."""
         with self.condition:
@@ -122,6 +125,7 @@ class Session:
         # Not here: whoever finds out may hold our lock, or be a thread of the store.
         self._runner.call(let_go)
 
+    @at_home
     def require_open(self) -> None:
         """Raises why this session is of no use any more, if it is."""
         with self.condition:
@@ -149,11 +153,13 @@ class Session:
 
     # -- driving flows
 
+    @at_home
     def run(self, flow: Flow[R]) -> R:
         """Drive `flow` to its end; its result, or its error."""
         drive = Drive(self, flow)
         return shelter(drive.run, drive.give_up)
 
+    @at_home
     def start(self, flow: Flow[None]) -> None:
         """Drive `flow` in the background, for as long as the session is open."""
         self._runner.start(self, flow)
@@ -301,7 +307,8 @@ class Session:
     def close(self, *, revoke: bool = True) -> None:
         """End everything; with `revoke`, the lease and all that is bound to it too. Idempotent, and harmless while
         other threads wait: they get ClosedError."""
-        shelter(lambda: self._close(revoke=revoke))
+        if not self._home.left:
+            shelter(lambda: self._close(revoke=revoke))
 
     def _close(self, *, revoke: bool) -> None:
         until = self.clock.now() + CLOSING

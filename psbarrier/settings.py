@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from psbarrier.arguments import check_json
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.policy import Policy
 from psbarrier.spec import Replicas
@@ -24,6 +25,7 @@ READ: Mapping[str, str] = {
     "PSBARRIER_KEY": "file of the key to it",
     "PSBARRIER_USER": "etcd user",
     "PSBARRIER_PASSWORD_FILE": "file that holds the etcd user's password",
+    "PSBARRIER_ALLOW_PLAINTEXT_PASSWORD": "1 sends the password without TLS, to whoever can read the network",
     "PSBARRIER_JOB": "the job",
     "PSBARRIER_RUN": "the run of it; without one, the job's current run, or a new one",
     "PSBARRIER_ROLE": "this process's role",
@@ -45,7 +47,9 @@ READ: Mapping[str, str] = {
 
 WRITTEN: Mapping[str, str] = {
     "PSBARRIER_JOB, _RUN, _ROLE, _INDEX, _ADDRESS, _REPLICAS, _TTL": "as above, for the child",
-    "PSBARRIER_ENDPOINTS, _PREFIX, _CA, _CERT, _KEY, _USER, _PASSWORD_FILE": "the same; those that are set",
+    "PSBARRIER_ENDPOINTS, _PREFIX, _CA, _CERT, _KEY, _USER, _PASSWORD_FILE, _ALLOW_PLAINTEXT_PASSWORD": (
+        "the same; those that are set"
+    ),
     "PSBARRIER_EPOCH": "the epoch of the sealed spec",
     "PSBARRIER_CLUSTER_FILE": "file with the sealed spec as JSON",
     "PSBARRIER_FENCING_TOKEN": "a number that grows with each incarnation of any task of the run",
@@ -91,6 +95,14 @@ def required(name: str, given: T | None, read: Callable[[str], T], *, check: Cal
     return value
 
 
+def yes_or_no(text: str) -> bool:
+    """Whether `text` says yes: 1, true or yes; 0, false or no say no."""
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.strip().lower() not in known:
+        raise InvalidArgumentError(f"{text!r} is neither 1 nor 0")
+    return known[text.strip().lower()]
+
+
 def json_object(text: str) -> Mapping[str, Any]:
     """The object that `text` holds as JSON."""
     value = json.loads(text)
@@ -104,6 +116,7 @@ def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(meta, Mapping):
         raise InvalidArgumentError(f"meta={meta!r:.80} is no mapping: give a small JSON object")
     try:
+        check_json(dict(meta))
         size = len(json.dumps(dict(meta), allow_nan=False, sort_keys=True))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"meta={meta!r:.80} cannot be written as JSON: {error}") from error

@@ -12,7 +12,14 @@ from attrs import field, frozen
 from psbarrier.errors import InvalidArgumentError
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_MAX_TASKS = 100_000
+MAX_TASKS = 100_000
+"""In one job."""
+_LONGEST_HOST = 255
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can stand in a key as a name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check_name(kind: str, name: object) -> str:
@@ -34,11 +41,12 @@ def check_address(address: object) -> str:
     if isinstance(address, str):
         host, colon, port = address.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        well_formed = colon and bare and not re.search(r"[\s/,]", bare) and (":" not in bare or bare != host)
+        printable = bare.isprintable() and len(bare) <= _LONGEST_HOST and not re.search(r"[\s/,]", bare)
+        well_formed = colon and bare and printable and (":" not in bare or bare != host)
         if well_formed and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
             return address
     raise InvalidArgumentError(
-        f"the address {address!r} is not 'host:port' with a port from 1 to 65535: give the one that the others can reach"
+        f"the address {address!r:.300} is not 'host:port' with a port from 1 to 65535: give the one that the others can reach"
     )
 
 
@@ -88,8 +96,8 @@ class Replicas:
             check_name("role", role)
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InvalidArgumentError(f"role {role!r} has {count!r} replicas: it needs a whole number from 1 on")
-        if sum(pairs.values()) > _MAX_TASKS:
-            raise InvalidArgumentError(f"the replicas add up to {sum(pairs.values())} tasks: {_MAX_TASKS} is the most")
+        if sum(pairs.values()) > MAX_TASKS:
+            raise InvalidArgumentError(f"the replicas add up to {sum(pairs.values())} tasks: {MAX_TASKS} is the most")
         return cls(tuple(sorted(pairs.items())))
 
     @property

@@ -95,7 +95,7 @@ def test_a_gate_without_etcd_times_out_and_says_why(memory: Place) -> None:
     error = raised(late)
     assert isinstance(error, GateTimeoutError)
     assert error.missing == {}
-    assert "etcd does not answer" in str(error)
+    assert "etcd does not say who is missing" in str(error)
 
 
 def replace(place: Place, *members: Member) -> list[Member]:

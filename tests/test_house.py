@@ -23,7 +23,7 @@ SOURCES = {
 
 VALUES = {"errors", "arguments", "names", "spec", "state", "policy"}
 PURE = VALUES | {"store.base", "protocol", "flows"}
-RUNNING = PURE | {"drive", "hold", "report", "runner", "session", "shelter", "watches"}
+RUNNING = PURE | {"drive", "hold", "home", "report", "runner", "session", "shelter", "watches"}
 SERVER = {"embedded", "etcd_binary", "sitter"}
 
 # Each unit (a module, or a package below psbarrier/ with all that is in it) and the units that it may import.
@@ -34,20 +34,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spec": {"errors", "names"},
     "state": {"errors", "names", "spec"},
     "policy": {"errors", "names", "spec", "state"},
-    "settings": {"errors", "names", "spec", "state", "policy"},
+    "settings": {"errors", "arguments", "names", "spec", "state", "policy"},
     "emit": {"errors", "names", "spec"},
     "k8s": {"errors", "names", "spec"},
     "store.base": {"errors", "names", "spec"},
     "shelter": set(),
-    "store": {"errors", "names", "shelter", "store.base"},
+    "home": {"errors"},
+    "store": {"errors", "names", "home", "shelter", "store.base"},
     "protocol": VALUES | {"store.base"},
     "flows": VALUES | {"store.base", "protocol"},
-    "runner": PURE | {"drive"},
+    "runner": PURE | {"drive", "home"},
     "hold": PURE,
     "watches": PURE,
     "report": PURE,
     "drive": PURE,
-    "session": PURE | {"drive", "hold", "report", "runner", "shelter", "watches"},
+    "session": PURE | {"drive", "hold", "home", "report", "runner", "shelter", "watches"},
     "leader": RUNNING,
     "barrier": RUNNING,
     "notifier": RUNNING,

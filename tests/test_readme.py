@@ -109,7 +109,7 @@ def test_a_command_finds_the_variables_that_are_listed(etcd: EtcdServer) -> None
         check=True,
     )
     listed = [re.sub(r"^_", "PSBARRIER_", name) for names in WRITTEN for name in names.split(", ")]
-    login = {f"PSBARRIER_{name}" for name in ("CA", "CERT", "KEY", "USER", "PASSWORD_FILE")}
+    login = {f"PSBARRIER_{name}" for name in ("CA", "CERT", "KEY", "USER", "PASSWORD_FILE", "ALLOW_PLAINTEXT_PASSWORD")}
     assert set(said.stdout.split()) == set(listed) - login
 
 

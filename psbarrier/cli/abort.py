@@ -12,6 +12,7 @@ import click
 from psbarrier.cli import runs
 from psbarrier.cli.options import Etcd, etcd_options, option
 from psbarrier.errors import InvalidArgumentError, StoreUnavailableError
+from psbarrier.protocol.codec import one_line
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.protocol.records import unpack_state
 from psbarrier.protocol.transactions import fail
@@ -55,7 +56,7 @@ def end(store: Store, job: JobKeys, name: str | None, reason: str) -> str:
         )
         return f"nothing to abort in job {job.job!r}: {why}"
     run = running[0]
-    state = JobState("failed", f"psbarrier abort by {_who()}", " ".join(reason.split()), 1, time.time())
+    state = JobState("failed", f"psbarrier abort by {_who()}", " ".join(one_line(reason).split()), 1, time.time())
     reply = _settle(store, run, state)
     if reply.succeeded:
         return f"job {job.job!r} is aborted (run {run.name!r})"

@@ -26,7 +26,7 @@ from psbarrier.cli.outcome import Epoch, Event, Exited, Outcome, Over, Stop, Tie
 from psbarrier.cli.plan import Plan
 from psbarrier.cli.spawning import spawn, write_cluster
 from psbarrier.cli.surroundings import Surroundings
-from psbarrier.errors import ClosedError, InvalidArgumentError, PsBarrierError, SlotLostError
+from psbarrier.errors import ClosedError, InvalidArgumentError, MalformedValueError, PsBarrierError, SlotLostError
 from psbarrier.flows.effects import Progress
 from psbarrier.join import join
 from psbarrier.member import Member
@@ -122,8 +122,8 @@ class Launch:
         except ClosedError:
             return
         except PsBarrierError as error:
-            state = member.job_state
-            self._events.put(Over(state) if state.over and not isinstance(error, SlotLostError) else Trouble(error))
+            over = self._job_state().over and not isinstance(error, SlotLostError)
+            self._events.put(Over(self._job_state()) if over else Trouble(error))
 
     def _wait_for(self, child: Child) -> None:
         self._events.put(Exited(child.wait()))
@@ -254,7 +254,15 @@ class Launch:
         return min(ATTACHED_GRACE, self.plan.grace) if now.attached or not now.known else 0.0
 
     def _look(self) -> report.Standing:
-        return report.look(self._around.store, self._handover, self.member.job_state)
+        return report.look(self._around.store, self._handover, self._job_state())
+
+    def _job_state(self) -> JobState:
+        """As far as we know; what cannot be read is not known."""
+        try:
+            return self.member.job_state
+        except MalformedValueError as error:
+            logger.warning("how job %r stands could not be read: %s", self.plan.job, error)
+            return JobState()
 
     def _exited(self, child: Child, status: int) -> Outcome | None:
         """The command has ended. The others are told first, and then what it left behind is ended, which may take long."""

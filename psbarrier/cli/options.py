@@ -39,6 +39,7 @@ class Etcd:
     key: str | None = None
     user: str | None = None
     password_file: str | None = None
+    allow_plaintext_password: bool = False
 
     def open(self) -> Any:
         """An EtcdStore, a context manager; etcd is not asked anything yet.
@@ -85,6 +86,7 @@ class Etcd:
             tls=self._tls(),
             user=self.user if login else None,
             password=password if login else None,
+            allow_plaintext_password=self.allow_plaintext_password,
             timeout=REQUEST_TIMEOUT,
             tell_of_bugs=tell_of_bugs,
         )
@@ -96,7 +98,8 @@ class Etcd:
     def environment(self) -> dict[str, str]:
         """The variables from which a child finds the same etcd."""
         given = {f"PSBARRIER_{name.upper()}": getattr(self, name) for name in _NAMES}
-        return {
+        allowed = {_ALLOWED: "1"} if given.pop(_ALLOWED) else {}
+        return allowed | {
             name: os.path.abspath(value) if name in _FILES else value
             for name, value in given.items()
             if value is not None
@@ -104,6 +107,7 @@ class Etcd:
 
 
 _NAMES = tuple(field.name for field in fields(Etcd))
+_ALLOWED = "PSBARRIER_ALLOW_PLAINTEXT_PASSWORD"
 _FILES = ("PSBARRIER_CA", "PSBARRIER_CERT", "PSBARRIER_KEY", "PSBARRIER_PASSWORD_FILE")
 
 
@@ -130,6 +134,11 @@ def etcd_options(function: F) -> F:
         option("--key", type=path, help="File of the key to it."),
         option("--user", metavar="NAME", help="etcd user."),
         option("--password-file", type=path, help="File with that user's password."),
+        option(
+            "--allow-plaintext-password",
+            is_flag=True,
+            help="Send the password without TLS, to whoever can read the network.",
+        ),
     )
     decorated: Any = with_etcd
     for decorate in reversed(decorators):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from attrs import frozen
 
+from psbarrier.errors import InvalidArgumentError, MalformedValueError
 from psbarrier.flows.effects import Flow, settle
 from psbarrier.protocol.keys import JobKeys, RunKeys
 from psbarrier.protocol.records import Current, unpack_state
 from psbarrier.session import Session
+from psbarrier.spec import check_name
 from psbarrier.state import JobState
 from psbarrier.store.base import KV, Range, Store, Txn, prefix_end
+
+MOST_RUNS = 1000
+"""Each costs two requests, and hundreds would be read in vain."""
 
 
 @frozen
@@ -48,8 +54,7 @@ def finding(job: JobKeys, name: str | None, clock: Callable[[], float], until: f
     """The run `name` of a job, or all its runs: one read for each, whatever they hold."""
     reply = yield from settle(Txn(then=(Range(job.current),)), clock, until)
     revision = reply.revision
-    kv = reply.one(0)
-    current = Current.unpack(kv.key, kv.value).run if kv else None
+    current = _current(reply.one(0), name)
     names = [name] if name is not None else (yield from _names(job, clock, until))
     found = []
     for each in names:
@@ -62,9 +67,20 @@ def finding(job: JobKeys, name: str | None, clock: Callable[[], float], until: f
     return Runs(tuple(sorted(found, key=lambda run: run.config.create, reverse=True)), revision)
 
 
+def _current(kv: KV | None, wanted: str | None) -> str | None:
+    """The run that J/current names; one that cannot be read does not matter to whoever names a run."""
+    try:
+        return Current.unpack(kv.key, kv.value).run if kv else None
+    except MalformedValueError:
+        if wanted is None:
+            raise
+        return None
+
+
 def _names(job: JobKeys, clock: Callable[[], float], until: float) -> Flow[list[str]]:
     """From each run's first key to the first key behind that run."""
     names: list[str] = []
+    looks = 0
     start, end = job.runs, prefix_end(job.runs)
     while True:
         reply = yield from settle(Txn(then=(Range(start, end, limit=1, keys_only=True),)), clock, until)
@@ -72,7 +88,14 @@ def _names(job: JobKeys, clock: Callable[[], float], until: float) -> Flow[list[
         if not kvs:
             return names
         name = kvs[0].key.removeprefix(job.runs).partition("/")[0]
-        names.append(name)
+        looks += 1
+        if looks > MOST_RUNS:
+            raise InvalidArgumentError(
+                f"below {job.runs!r} there are more than {MOST_RUNS} runs: name one with --run, or remove what another "
+                "program has written there"
+            )
+        with contextlib.suppress(InvalidArgumentError):  # another program's key is no run
+            names.append(check_name("run", name))
         start = prefix_end(f"{job.runs}{name}/")
 
 

@@ -12,7 +12,7 @@ from psbarrier.protocol.barrier_records import Definition
 from psbarrier.protocol.keys import RunKeys, below
 from psbarrier.protocol.records import Config, Departure, Registration, pack_indices
 from psbarrier.protocol.views import ControlView, Roster
-from psbarrier.spec import Task
+from psbarrier.spec import Task, is_name
 from psbarrier.state import JobState
 from psbarrier.store.base import KV, Range, Store, TxnReply
 
@@ -142,7 +142,10 @@ def _barriers(
     """Each barrier, with who waits at it."""
     found = []
     for kv in definitions:
-        name, definition = kv.key.removeprefix(keys.definitions), Definition.unpack(kv.key, kv.value)
+        name = kv.key.removeprefix(keys.definitions)
+        if not is_name(name):  # no barrier, but another program's key
+            continue
+        definition = Definition.unpack(kv.key, kv.value)
         record = control.barrier(name).record
         prefix = keys.arrivals(name, record.attempt)
         arrived = registered_tasks(prefix, tuple(kv for kv in arrivals if kv.key.startswith(prefix)))

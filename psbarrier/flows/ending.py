@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from psbarrier.errors import JobTimeoutError, ShareTimeoutError, SlotLostError
+from psbarrier.errors import JobTimeoutError, MalformedValueError, ShareTimeoutError, SlotLostError
 from psbarrier.flows.effects import (
     Await,
     Flow,
@@ -34,6 +34,13 @@ def finishing(
         return
     require_held(me, reply, 1)
     # The guard held, so it was the lease that differed: the registration is ours, and finished already.
+    member = reply.one(1)
+    if member is not None and member.lease != me.run_lease:
+        raise MalformedValueError(
+            f"{me.task} cannot finish: its registration {me.key!r} was overwritten by another program; end the job, and "
+            "give psbarrier a prefix of its own",
+            key=me.key,
+        )
 
 
 def failing(me: Standing, state: JobState, clock: Callable[[], float], until: float) -> Flow[JobState]:

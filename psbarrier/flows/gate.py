@@ -105,8 +105,7 @@ def _timed_out(
         missing = yield from absentees(me, view, clock, clock() + GRACE)
     except StoreError as error:
         failure = GateTimeoutError(
-            f"the cluster of job {me.job!r} was not complete after {waited}, and etcd does not answer, so who is missing "
-            f"is not known: {error}",
+            f"the cluster of job {me.job!r} was not complete after {waited}, and etcd does not say who is missing: {error}",
             missing={},
         )
         failure.__cause__ = error
@@ -155,5 +154,8 @@ def registered_tasks(prefix: str, kvs: tuple[KV, ...]) -> set[Task]:
 def _why(departed: KV | None) -> str:
     if departed is None:
         return "never registered"
-    departure = Departure.unpack(departed.key, departed.value)
+    try:
+        departure = Departure.unpack(departed.key, departed.value)
+    except MalformedValueError as error:
+        return f"it went away, and why cannot be read ({error})"
     return f"{departure.kind}: {departure.reason}"

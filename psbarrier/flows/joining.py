@@ -19,7 +19,7 @@ from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
 from psbarrier.flows.refusals import refuse_finished, require_same, taken
 from psbarrier.policy import MIN_RETENTION
-from psbarrier.protocol.keys import JobKeys, RunKeys, below
+from psbarrier.protocol.keys import JobKeys, RunKeys, below, is_index
 from psbarrier.protocol.records import Config, Current, Registration, unpack_state
 from psbarrier.protocol.standing import Standing
 from psbarrier.protocol.transactions import Applicant, Founding, draw_slot, found, join
@@ -241,7 +241,7 @@ class _Joining:
     def _taken(self, taken: tuple[KV, ...], keys: RunKeys) -> dict[int, KV]:
         """The registrations of our role, by index."""
         names = ((kv.key.removeprefix(keys.role_members(self.want.role)), kv) for kv in taken)
-        return {int(name): kv for name, kv in names if name.isascii() and name.isdigit()}
+        return {int(name): kv for name, kv in names if is_index(name)}
 
     def _elsewhere(self, me: Applicant, config: KV, member: KV, revision: int) -> Flow[None]:
         """The slot is held: take another one, wait until it is free, or free it."""

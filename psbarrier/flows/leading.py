@@ -16,10 +16,12 @@ from psbarrier.errors import (
     LeaseNotFoundError,
     MalformedValueError,
     StoreError,
+    StoreFullError,
     StoreRefusedError,
     StoreUnavailableError,
 )
 from psbarrier.flows.assessment import Assessment, assess
+from psbarrier.flows.complaints import Complaints
 from psbarrier.flows.effects import (
     Apply,
     Await,
@@ -28,7 +30,6 @@ from psbarrier.flows.effects import (
     Keep,
     Pause,
     Silence,
-    Trouble,
     Unfollow,
     confirm,
     decide,
@@ -41,7 +42,7 @@ from psbarrier.protocol.transactions import decree, give_up, lead, resign, whole
 from psbarrier.protocol.views import ControlView, Roster
 from psbarrier.spec import ClusterSpec, Task
 from psbarrier.state import JobState
-from psbarrier.store.base import Delete, Op, Range, Txn, TxnReply
+from psbarrier.store.base import KV, Delete, Op, Range, Txn, TxnReply
 
 SPACING = 0.25
 """Seconds between two writes of `gone`, so that many losses at once cost few messages."""
@@ -49,6 +50,10 @@ ABSENT_SPACING = 2.0
 """Seconds between two writes of who is not there yet, before the first seal."""
 NAMED = 32
 """How many of the absent are named."""
+PATIENCE = 6
+"""TTLs for which a leader whom etcd refuses, even to resign, goes on beating."""
+NAMED_MALFORMED = 5
+"""How many registrations that cannot be read are named at once."""
 REST_PER_TASK = 20e-6
 """Seconds of rest for each task of the job after one look at all of them."""
 _ENDED = (-2, -2)
@@ -67,6 +72,8 @@ def leading(
     """
 
     vanished = view.vanished
+    complaints = Complaints(clock)
+    answered = math.inf
 
     def vacant_or_mine() -> bool | None:
         if view.state.over:
@@ -77,10 +84,10 @@ def leading(
         return True if leader is None or leader.incarnation == me.incarnation else None
 
     while True:
-        if not (yield Await(vacant_or_mine, None)):
-            return
         duty = None
         try:
+            if not (yield Await(vacant_or_mine, None)):
+                return
             if view.vanished != vanished:
                 # Who only waits would never learn that the run has gone, and perhaps been founded anew without it.
                 seen = view.vanished
@@ -89,18 +96,30 @@ def leading(
             leader = view.leader
             if leader is None:
                 reply = yield from decide(me, lead(me), clock, math.inf)
+                answered = math.inf
                 if not reply.succeeded:
                     require_held(me, reply, 1)
             elif leader.incarnation == me.incarnation:
-                duty = Duty(me, view, clock, wall, certain)
+                duty = Duty(me, view, clock, wall, certain, complaints)
+                duty.answered = min(duty.answered, answered)
                 yield from duty.run()
         except (MalformedValueError, StoreRefusedError) as error:
             what = "cannot take over leading" if duty is None else "gives up leading"
-            yield Trouble(f"{me.task} {what} job {me.job!r} and will try again: {error}")
+            yield from complaints.tell(f"{me.task} {what} job {me.job!r} and will try again: {error}")
             if duty is not None:
                 # If we sat on the leadership in silence, no other could lead either.
-                yield from duty.retire()
-            yield Await(lambda: False if view.state.over else None, clock() + me.ttl / 3)
+                # What etcd refuses now it may accept soon, as while a password is being changed.
+                yield from duty.retire(PATIENCE * me.ttl)
+                answered = duty.answered
+            yield Await(partial(_over, view), clock() + me.ttl / 3)
+
+
+def _over(view: ControlView) -> bool | None:
+    """True once the job is known to be over."""
+    try:
+        return True if view.state.over else None
+    except MalformedValueError:
+        return None
 
 
 class Duty:
@@ -113,8 +132,10 @@ class Duty:
         clock: Callable[[], float],
         wall: Callable[[], float],
         certain: Callable[[], bool],
+        complaints: Complaints,
     ) -> None:
         self.me, self.view, self.clock, self.wall, self.certain = me, view, clock, wall, certain
+        self.complaints = complaints
         self.roster = Roster(me.keys)
         self.term = view.leader_create
         self.vanished = view.vanished
@@ -141,16 +162,32 @@ class Duty:
                     serving = False
                 except StoreUnavailableError:
                     serving = yield from self._prove()
+                except (MalformedValueError, StoreFullError) as error:
+                    yield from self._endure(error)
         except LeaseNotFoundError:
             pass  # ours or the run's is gone; the heartbeat finds out which
         yield from self._stand_down()
 
-    def retire(self) -> Flow[None]:
-        """Give the leadership up; if even that fails, our lease must end, for that is what frees it."""
+    def _endure(self, error: StoreError) -> Flow[None]:
+        """Something keeps everybody from leading; to resign would help nobody, and a full etcd would refuse that."""
+        self.answered = self.clock()
+        text = f"{self.me.task} cannot lead job {self.me.job!r} now, and will try again: {error}"
+        yield from self.complaints.tell(text)
+        yield Await(self._over_or_deposed, self.clock() + self.me.ttl / 3)
+
+    def _over_or_deposed(self) -> bool | None:
+        try:
+            return True if self._look(None) == _ENDED else None
+        except MalformedValueError:
+            return None
+
+    def retire(self, patience: float = 0.0) -> Flow[None]:
+        """Give the leadership up; if even that has failed for `patience` seconds, our lease must end, for that frees it."""
         try:
             yield Apply(resign(self.me, self.term), self.clock() + self.me.ttl / 3)
         except StoreError:
-            yield Silence()
+            if self.clock() >= self.answered + patience:
+                yield Silence()
         yield from self._stand_down()
 
     def _stand_down(self) -> Flow[None]:
@@ -158,6 +195,8 @@ class Duty:
         yield Keep(0, 0.0)
 
     def _serve(self) -> Flow[None]:
+        if self._over_or_deposed():
+            return
         yield Follow(self.roster, self.clock() + self.me.ttl)
         yield from self._prepare()
         changes = (-1, -1)
@@ -246,10 +285,13 @@ class Duty:
         yield from self._give_up()
 
     def _complain(self) -> Flow[None]:
-        for key, error in list(self.roster.malformed.items()):
-            if key not in self.complained:
-                self.complained.add(key)
-                yield Trouble(f"a registration counts as absent: {error}")
+        new = {key: why for key, why in self.roster.malformed.items() if key not in self.complained}
+        for why in list(new.values())[:NAMED_MALFORMED]:
+            yield from self.complaints.tell(f"a registration counts as absent: {why}")
+        if len(new) > NAMED_MALFORMED:
+            more = len(new) - NAMED_MALFORMED
+            yield from self.complaints.tell(f"{more} more keys below {self.roster.prefix!r} are no registrations")
+        self.complained.update(new)
 
     def _gone(self) -> Gone:
         """What the list of the gone should say."""
@@ -260,7 +302,7 @@ class Duty:
 
     def _stale(self) -> bool:
         """Whether the published list differs from the facts."""
-        return self._gone() != self.view.gone
+        return self.view.gone_is_malformed or self._gone() != self.view.gone
 
     def _due(self) -> float:
         """When the list may be written. Nobody acts on who is not there yet, so that is told less often."""
@@ -280,7 +322,7 @@ class Duty:
             reply = yield from self._decide(Txn(then=reads))
             for index, task in enumerate(batch):
                 kv = reply.one(index)
-                departure = Departure.unpack(kv.key, kv.value) if kv else None
+                departure = yield from self._departure(kv)
                 incarnation = view.lost[task]
                 if departure is not None and departure.incarnation == incarnation:
                     when, why = (
@@ -289,8 +331,21 @@ class Duty:
                     )
                 else:
                     when = self.wall()
-                    why = f"lost at {clock_time(when)}: its lease ran out or was revoked"
+                    unreadable = self.roster.malformed.get(self.me.keys.member(task))
+                    why = (
+                        f"unreadable in etcd: {unreadable}"
+                        if unreadable
+                        else f"lost at {clock_time(when)}: its lease ran out or was revoked"
+                    )
                 self.reasons[task] = Loss(incarnation, when, why)
+
+    def _departure(self, kv: KV | None) -> Flow[Departure | None]:
+        """What a task has said of its going; nothing that can be read is as good as nothing."""
+        try:
+            return Departure.unpack(kv.key, kv.value) if kv else None
+        except MalformedValueError as error:
+            yield from self.complaints.tell(f"why a task went away is not known: {error}")
+            return None
 
     def _write(self, view: Assessment) -> Flow[None]:
         """Publish the list of the gone, and with it, in one transaction, a new epoch where one is due."""
@@ -322,8 +377,9 @@ class Duty:
                 continue
             why = self.reasons[task].why if task in self.reasons else "lost"
             reason = f"{task} was {why}, and did not come back within {grace:g} s"
+            seen = self.roster.mod(self.me.keys.member(task))
             state = JobState("failed", by=str(task), reason=reason, exit_code=1, since=self.wall())
-            reply = yield from self._decide(give_up(self.me, self.term, task, state))
+            reply = yield from self._decide(give_up(self.me, self.term, task, seen, state))
             if reply.succeeded:
                 return
             require_held(self.me, reply, 1)

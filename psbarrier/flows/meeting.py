@@ -19,7 +19,9 @@ from psbarrier.errors import (
     BarrierOutcomeUnknownError,
     BarrierTimeoutError,
     InvalidArgumentError,
+    MalformedValueError,
     PsBarrierError,
+    StoreFullError,
     StoreUnavailableError,
 )
 from psbarrier.flows.effects import (
@@ -40,7 +42,7 @@ from psbarrier.protocol.keys import Attempt
 from psbarrier.protocol.party import Party
 from psbarrier.protocol.views import ControlView, Seen
 from psbarrier.spec import Task
-from psbarrier.store.base import Range, Txn, TxnReply
+from psbarrier.store.base import KV, Range, Txn, TxnReply
 
 PAST = -1
 """What `wait()` returns for a generation that was released before it came."""
@@ -82,6 +84,7 @@ class Meeting:
         self.order = PAST
         self.vanished = view.vanished
         self.present: set[Task] = set()
+        self.arrived = False
 
     def run(self, generation: int | None) -> Flow[int]:
         """Arrive, and wait for the others; answers with the order of arrival, or PAST.
@@ -92,7 +95,9 @@ class Meeting:
             if (yield from self._start(generation)):
                 return (yield from self._meet())
             return PAST
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, StoreFullError) as error:
+            if isinstance(error, StoreFullError) and not self.arrived:
+                raise  # nothing was written, and nothing is open
             raise BarrierOutcomeUnknownError(
                 f"{self._name()} was neither released nor broken when {self.me.task}'s deadline passed, as far as it can "
                 f"know: {error} When etcd is back, wait(generation={self.at.generation}) finds out",
@@ -138,13 +143,13 @@ class Meeting:
     # -- meeting
 
     def _meet(self) -> Flow[int]:
-        arrived = False
+        here = False
         while True:
-            if not arrived:
+            if not here:
                 outcome = yield from self._arrive()
                 if outcome is not None:
                     return outcome
-                arrived = True
+                here = self.arrived = True
             verdict: Verdict | None = yield Await(self._judge, self.patience.next())
             if verdict is None:
                 if self.patience.over():
@@ -160,7 +165,7 @@ class Meeting:
                 self.vanished = self.view.vanished
                 yield from confirm(self.me, self.clock, self.limit)
             elif verdict.kind == "again":
-                self.at, self.seen, arrived = verdict.seen.record.attempt, verdict.seen.mod, False
+                self.at, self.seen, here = verdict.seen.record.attempt, verdict.seen.mod, False
                 self.order = PAST
             else:
                 yield from self._stop(verdict)
@@ -218,7 +223,7 @@ class Meeting:
             own = reply.one(1)
             seen = self._seen(reply)
             record = seen.record
-            if own is not None and Arrival.unpack(own.key, own.value).same_call(self.arrival):
+            if own is not None and self._is_mine(own):
                 return None  # a try whose reply was lost had been applied; the view says what became of it
             if record.attempt.generation > self.at.generation:
                 return PAST  # only with a former incarnation of ours among the arrivals can it be over without us
@@ -230,6 +235,12 @@ class Meeting:
                 self.at, self.seen = record.attempt, seen.mod
             elif own is not None:
                 yield from self._next_round()
+
+    def _is_mine(self, arrival: KV) -> bool:
+        try:
+            return Arrival.unpack(arrival.key, arrival.value).same_call(self.arrival)
+        except MalformedValueError:
+            return False  # in the next round there is none
 
     def _next_round(self) -> Flow[None]:
         """An arrival of another incarnation or another call stands in our name: nobody's arrival of this round counts."""

@@ -31,7 +31,7 @@ def missing_parties(party: Party, view: ControlView, arrived: set[Task]) -> dict
             missing[str(task)] = gone.lost[task].why
         elif task in gone.finished:
             missing[str(task)] = "finished"
-        elif view.seal is None:
+        elif view.get(party.me.keys.cluster) is None:
             missing[str(task)] = "not arrived; the cluster is not complete yet"
         else:
             missing[str(task)] = "registered, not arrived"

@@ -10,6 +10,9 @@ from attrs import frozen
 from psbarrier.protocol.codec import Fields, decode, encode
 from psbarrier.protocol.keys import Attempt
 
+_MOST = 1024 * 1024
+"""Bytes of a barrier's record: it names up to a hundred of the missing, and why."""
+
 
 @frozen
 class Broken:
@@ -51,14 +54,16 @@ class BarrierRecord:
                 return None
             missing = fields.raw("missing")
             if missing is not None:
-                missing = {str(task): str(why) for task, why in fields.mapping("missing").items()}
+                missing = fields.words("missing")
             return Broken(fields.text("by"), fields.text("reason"), missing)
 
         def build(fields: Fields) -> BarrierRecord:
             last = fields.raw("last") if fields.has("last") else None
-            return cls(attempt(fields.raw("at")), broken(fields.inner("broken")), last and attempt(last))
+            return cls(
+                attempt(fields.raw("at")), broken(fields.inner("broken")), None if last is None else attempt(last)
+            )
 
-        return decode(key, value, build)
+        return decode(key, value, build, most=_MOST)
 
 
 @frozen
@@ -89,7 +94,7 @@ class Arrival:
 
     @classmethod
     def unpack(cls, key: str, value: bytes) -> Arrival:
-        return decode(key, value, lambda f: cls(f.text("incarnation"), f.whole("call"), f.number("time")))
+        return decode(key, value, lambda f: cls(f.text("incarnation"), f.whole("call"), f.time("time")))
 
     def same_call(self, other: Arrival) -> bool:
         return (self.incarnation, self.call) == (other.incarnation, other.call)

@@ -3,22 +3,36 @@ or a MalformedValueError that names the key.
 
 A value is canonical JSON (sorted keys, no spaces, ASCII), so that equal values are equal bytes; above 4 KiB it is
 compressed by zlib and begins with `z` instead of `{`.
+
+What is accepted can also be used: it can be written again, shown on a terminal, and held in memory. So no number is
+infinite, no text has half a character in it, control characters are shown as spaces, and each kind of value has a size
+that it never exceeds.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from psbarrier.arguments import check_json
 from psbarrier.errors import MalformedValueError
 
 VERSION = 1
 COMPRESS_ABOVE = 4096
-MAX_DECODED = 64 * 1024 * 1024
+SMALL = 64 * 1024
+"""Bytes, decompressed: far more than any value has that does not grow with the job."""
+LARGE = 32 * 1024 * 1024
+"""Bytes, decompressed: a spec of 100,000 members takes 10 MB of them."""
+MOST_CONTAINERS = 1_000_000
+"""Lists and objects in one value: each takes far more memory than the two bytes by which a hostile value makes one."""
+END_OF_TIME = 253_402_300_800.0
+"""The year 10000, in seconds since 1970: no calendar goes any further."""
 
 T = TypeVar("T")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def encode_text(fields: Mapping[str, Any]) -> str:
@@ -32,10 +46,13 @@ def encode(fields: Mapping[str, Any]) -> bytes:
     return text if len(text) <= COMPRESS_ABOVE else b"z" + zlib.compress(text, 6)
 
 
-def decode(key: str, value: bytes, build: Callable[[Fields], T]) -> T:
-    """What `build` makes of the value's fields; anything unexpected is a MalformedValueError naming `key`."""
+def decode(key: str, value: bytes, build: Callable[[Fields], T], *, most: int = SMALL) -> T:
+    """What `build` makes of the value's fields; anything unexpected is a MalformedValueError naming `key`.
+
+    A value of more than `most` bytes, decompressed, is not even looked at.
+    """
     try:
-        fields = json.loads(_inflate(value) if value[:1] == b"z" else value)
+        fields = json.loads(_text(value, most), parse_constant=_refuse)
         if not isinstance(fields, dict):
             raise TypeError("not a JSON object")
         if fields.get("v") != VERSION:
@@ -49,12 +66,40 @@ def decode(key: str, value: bytes, build: Callable[[Fields], T]) -> T:
         ) from error
 
 
-def _inflate(value: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    text = inflater.decompress(value[1:], MAX_DECODED)
-    if inflater.unconsumed_tail or not inflater.eof:
-        raise ValueError(f"the compressed value is cut off, or more than {MAX_DECODED} bytes long")
-    return text
+def one_line(text: str) -> str:
+    """`text` without what would move a terminal's cursor or change its colours."""
+    return _CONTROL.sub(" ", text)
+
+
+def _text(value: bytes, most: int) -> str:
+    text = value
+    if value[:1] == b"z":
+        inflater = zlib.decompressobj()
+        text = inflater.decompress(value[1:], most)
+        if inflater.unconsumed_tail or not inflater.eof:
+            raise ValueError(f"the compressed value is cut off, or more than {most} bytes long")
+    if len(text) > most:
+        raise ValueError(f"the value is more than {most} bytes long")
+    if text.count(b"[") + text.count(b"{") > MOST_CONTAINERS:
+        raise ValueError(f"the value has more than {MOST_CONTAINERS} lists and objects")
+    return text.decode()
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def whole_text(value: str) -> str:
+    """`value` as it can be shown; ValueError when it has half a character in it, which nothing can print."""
+    value.encode()
+    return one_line(value)
+
+
+def moment(seconds: float) -> float:
+    """`seconds` since 1970 if there is such a day; else ValueError."""
+    if not 0 <= seconds < END_OF_TIME:
+        raise ValueError(f"{seconds!r:.40} is no time")
+    return seconds
 
 
 class Fields:
@@ -64,7 +109,7 @@ class Fields:
         self._fields = fields
 
     def text(self, name: str, default: str | None = None) -> str:
-        return str(self._typed(name, str, default))
+        return whole_text(self._typed(name, str, default))
 
     def whole(self, name: str, default: int | None = None) -> int:
         value: int = self._typed(name, int, default)
@@ -78,11 +123,19 @@ class Fields:
             raise ValueError(f"{name} is {value!r:.40}")
         return float(value)
 
-    def flag(self, name: str, default: bool | None = None) -> bool:
-        return bool(self._typed(name, bool, default))
+    def time(self, name: str, default: float | None = None) -> float:
+        """Seconds since 1970, of which a calendar can tell the day."""
+        return moment(self.number(name, default))
 
     def listed(self, name: str) -> list[Any]:
         return self._typed(name, list, None)  # type: ignore[no-any-return]
+
+    def words(self, name: str) -> dict[str, str]:
+        """An object whose values are texts."""
+        found = self.mapping(name)
+        if not all(isinstance(value, str) for value in found.values()):
+            raise TypeError(f"{name} does not hold texts only")
+        return {whole_text(word): whole_text(value) for word, value in found.items()}
 
     def mapping(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
         return self._typed(name, dict, default)  # type: ignore[no-any-return]
@@ -91,7 +144,7 @@ class Fields:
         values = self.listed(name)
         if not all(isinstance(value, str) for value in values):
             raise TypeError(f"{name} is not a list of texts")
-        return tuple(values)
+        return tuple(whole_text(value) for value in values)
 
     def inner(self, name: str) -> Fields | None:
         """The object under `name`, or None where it is missing or null."""
@@ -105,6 +158,12 @@ class Fields:
 
     def raw(self, name: str) -> Any:
         return self._fields[name]
+
+    def json(self, name: str, default: Any = None) -> Any:
+        """Whatever is under `name`, which can be written as JSON again."""
+        value = self._fields[name] if default is None else self._typed(name, type(default), default)
+        check_json(value)
+        return value
 
     def _typed(self, name: str, kind: type | tuple[type, ...], default: Any) -> Any:
         value = self._fields.get(name, default)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from psbarrier.errors import InvalidArgumentError, MalformedValueError
-from psbarrier.protocol.codec import Fields, decode, encode_text
+from psbarrier.protocol.codec import LARGE, Fields, decode, encode_text
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.protocol.records import Config
 from psbarrier.protocol.standing import Standing
@@ -65,7 +65,7 @@ class Handover:
             return cls(standing, prefix, fields.whole("mod"), fields.text("tether"))
 
         try:
-            return decode(VARIABLE, text.encode(), build)
+            return decode(VARIABLE, text.encode(errors="surrogateescape"), build, most=LARGE)
         except MalformedValueError as error:
             raise InvalidArgumentError(
                 f"{VARIABLE} does not hold what psbarrier run puts there: start this program with psbarrier run of the "

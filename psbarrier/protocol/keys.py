@@ -8,6 +8,8 @@ Numbers in keys are zero-padded, so that the order of keys is the order of numbe
 
 from __future__ import annotations
 
+import re
+
 from attrs import frozen
 
 from psbarrier.errors import MalformedValueError
@@ -171,6 +173,11 @@ class RunKeys:
         return f"{self.root}ticks/slots/{role}"
 
 
+def is_index(text: str) -> bool:
+    """Whether `text` is how psbarrier writes an index: "7", and not "07", which would be another key for the same task."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,8}", text) is not None
+
+
 def below(prefix: str) -> tuple[str, str]:
     """The range of every key that starts with `prefix`."""
     return prefix, prefix_end(prefix)
@@ -180,7 +187,7 @@ def parse_task(prefix: str, key: str) -> Task:
     """The task whose key stands directly below `prefix`."""
     try:
         role, index = key.removeprefix(prefix).split("/")
-        if not (index.isascii() and index.isdigit()):
+        if not is_index(index):
             raise ValueError(index)
         return Task(role, int(index))
     except ValueError as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from attrs import field, frozen
 
+from psbarrier.arguments import check_json
 from psbarrier.policy import Policy
-from psbarrier.protocol.codec import Fields, decode, encode
-from psbarrier.spec import ClusterSpec, MemberSpec, Replicas, Task
+from psbarrier.protocol.codec import LARGE, Fields, decode, encode, moment, whole_text
+from psbarrier.spec import MAX_TASKS, ClusterSpec, MemberSpec, Replicas, Task, check_address, check_name
 from psbarrier.state import JobState
 
 
@@ -34,7 +36,11 @@ class Config:
             policy.whole("max_restarts")
             return cls(Replicas.of(fields.mapping("replicas")), Policy.from_dict(fields.mapping("policy")))
 
-        return decode(key, value, build)
+        return decode(key, value, build, most=LARGE)
+
+
+_REGISTRATION = 16 * 1024
+"""Bytes of a registration: it stands in the spec, which must fit into one request."""
 
 
 @frozen
@@ -75,15 +81,16 @@ class Registration:
             key,
             value,
             lambda f: cls(
-                f.text("address"),
+                check_address(f.text("address")),
                 f.text("incarnation"),
                 f.text("host"),
                 f.whole("pid"),
                 f.whole("ttl"),
-                f.mapping("meta", {}),
+                f.json("meta", {}),
                 f.whole("attached", 0),
-                f.number("finished", 0.0),
+                f.time("finished", 0.0),
             ),
+            most=_REGISTRATION,
         )
 
     @property
@@ -136,20 +143,25 @@ def pack_spec(spec: ClusterSpec) -> bytes:
     return encode({"job": spec.job, "run": spec.run, "epoch": spec.epoch, "members": members})
 
 
+_NO_META = 3  # items of a member's row
+
+
 def unpack_spec(key: str, value: bytes) -> ClusterSpec:
     """The reverse of `pack_spec`."""
 
     def member(row: Any) -> MemberSpec:
-        task, address, incarnation, *meta = row
-        if not (isinstance(address, str) and isinstance(incarnation, str) and isinstance(task, str)):
+        task, address, incarnation, meta = (*row, {}) if len(row) == _NO_META else row
+        if not (isinstance(incarnation, str) and isinstance(task, str) and isinstance(meta, dict)):
             raise TypeError(f"{row!r:.80} is no member")
-        return MemberSpec(Task.parse(task), address, incarnation, dict(meta[0]) if meta else {})
+        if meta:
+            check_json(meta)
+        return MemberSpec(Task.parse(task), check_address(address), whole_text(incarnation), meta)
 
     def build(fields: Fields) -> ClusterSpec:
         members = tuple(member(row) for row in fields.listed("members"))
         return ClusterSpec(fields.text("job"), fields.text("run"), fields.whole("epoch"), members)
 
-    return decode(key, value, build)
+    return decode(key, value, build, most=LARGE)
 
 
 @frozen
@@ -179,7 +191,9 @@ class Gone:
     def unpack(cls, key: str, value: bytes) -> Gone:
         def loss(row: Any) -> Loss:
             incarnation, since, why = row
-            return Loss(str(incarnation), float(since), str(why))
+            if not (isinstance(incarnation, str) and isinstance(why, str) and type(since) in (int, float)):
+                raise TypeError(f"{row!r:.80} is no loss")
+            return Loss(whole_text(incarnation), moment(float(since)), whole_text(why))
 
         def build(fields: Fields) -> Gone:
             absent = Fields(fields.mapping("absent"))
@@ -190,7 +204,7 @@ class Gone:
                 absent.whole("count"),
             )
 
-        return decode(key, value, build)
+        return decode(key, value, build, most=LARGE)
 
 
 def pack_indices(tasks: Iterable[Task]) -> dict[str, str]:
@@ -210,15 +224,15 @@ def pack_indices(tasks: Iterable[Task]) -> dict[str, str]:
 
 def unpack_indices(packed: Mapping[str, Any]) -> frozenset[Task]:
     """The reverse of `pack_indices`."""
-    tasks = []
+    tasks: list[Task] = []
     for role, text in packed.items():
         if not isinstance(text, str):
             raise TypeError(f"{text!r:.40} is no range of indices")
         for span in text.split(","):
-            first, _, last = span.partition("-")
-            low, high = int(first), int(last or first)
-            if not 0 <= low <= high < 1_000_000:
-                raise ValueError(f"{span!r:.40} is no range of indices")
+            match = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", span)
+            low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if low > high or len(tasks) + high - low >= MAX_TASKS:
+                raise ValueError(f"{span!r:.40} is no range of indices, or there are too many")
             tasks += [Task(role, index) for index in range(low, high + 1)]
     return frozenset(tasks)
 
@@ -238,7 +252,7 @@ def unpack_state(key: str, value: bytes) -> JobState:
         if phase not in ("succeeded", "failed"):
             raise ValueError(f"phase {phase!r:.40}")
         how: Literal["succeeded", "failed"] = "succeeded" if phase == "succeeded" else "failed"
-        return JobState(how, fields.text("by"), fields.text("reason"), fields.whole("exit"), fields.number("since"))
+        return JobState(how, fields.text("by"), fields.text("reason"), fields.whole("exit"), fields.time("since"))
 
     return decode(key, value, build)
 
@@ -269,7 +283,7 @@ class Departure:
         def build(fields: Fields) -> Departure:
             kind: Literal["crashed", "left"] = "left" if fields.text("kind") == "left" else "crashed"
             return cls(
-                fields.text("incarnation"), kind, fields.text("reason"), fields.whole("exit"), fields.number("since")
+                fields.text("incarnation"), kind, fields.text("reason"), fields.whole("exit"), fields.time("since")
             )
 
         return decode(key, value, build)
@@ -288,7 +302,7 @@ class Shared:
 
     @classmethod
     def unpack(cls, key: str, value: bytes) -> Shared:
-        return decode(key, value, lambda f: cls(f.raw("value"), f.text("by"), f.text("write")))
+        return decode(key, value, lambda f: cls(f.json("value"), f.text("by"), f.text("write")))
 
 
 @frozen
@@ -302,4 +316,4 @@ class Current:
 
     @classmethod
     def unpack(cls, key: str, value: bytes) -> Current:
-        return decode(key, value, lambda f: cls(f.text("run")))
+        return decode(key, value, lambda f: cls(check_name("run", f.text("run"))))

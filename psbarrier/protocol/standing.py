@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from psbarrier.errors import RunGoneError, SlotLostError
+from psbarrier.errors import MalformedValueError, RunGoneError, SlotLostError
 from psbarrier.protocol.keys import RunKeys
 from psbarrier.protocol.records import Config, Registration
 from psbarrier.spec import Task
@@ -60,10 +60,18 @@ class Standing:
         if member is None:
             reason = "its lease ran out, was revoked, or its end was reported"
         else:
-            reason = f"it is held by {Registration.unpack(member.key, member.value).holder}"
+            reason = f"it is held by {_holder(member)}"
         return SlotLostError(
             f"this process no longer holds {self.task} of job {self.job!r}: {reason}; it must not act for it any more, "
             "so let it end, and start the task again if it is still wanted",
             task=str(self.task),
             reason=reason,
         )
+
+
+def _holder(member: KV) -> str:
+    """Who stands there now; that we do not is certain, whatever it is."""
+    try:
+        return Registration.unpack(member.key, member.value).holder
+    except MalformedValueError as error:
+        return f"nobody who can be read ({error})"

@@ -187,17 +187,17 @@ def decree(
     return Txn((*me.guard(), *compares), (*puts, *extra), (whole(me.keys.control), *me.witnesses()))
 
 
-def give_up(me: Standing, term: int, task: Task, state: JobState) -> Txn:
+def give_up(me: Standing, term: int, task: Task, seen: int, state: JobState) -> Txn:
     """Fail the job because `task` stayed away too long; refused, it reads control and the witnesses.
 
-    It compares that the task is not registered: it may have come back a moment ago.
+    It compares that the registration is as it was `seen`, absent or of no use: it may have come back a moment ago.
     """
     return Txn(
         (
             *me.guard(),
             Compare(me.keys.leader, "create", "==", term),
             absent(me.keys.state),
-            absent(me.keys.member(task)),
+            unchanged(me.keys.member(task), seen),
         ),
         (Put(me.keys.state, pack_state(state), me.run_lease),),
         (whole(me.keys.control), *me.witnesses()),

@@ -7,6 +7,7 @@ shares one between threads holds the session's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -146,6 +147,7 @@ class ControlView(View):
         super().__init__(keys.control)
         self.keys = keys
         self.vanished = 0
+        self._gone = _NOBODY_GONE
 
     def fold(self, kv: KV) -> None:
         known = self.get(kv.key)
@@ -186,7 +188,19 @@ class ControlView(View):
 
     @property
     def gone(self) -> Gone:
-        return self._read(self.keys.gone, Gone.unpack) or _NOBODY_GONE
+        """The list of the gone; the last one that could be read, for the leader replaces one that is malformed."""
+        with contextlib.suppress(MalformedValueError):
+            self._gone = self._read(self.keys.gone, Gone.unpack) or _NOBODY_GONE
+        return self._gone
+
+    @property
+    def gone_is_malformed(self) -> bool:
+        """Whether `gone` is not what stands in etcd, for nobody could read that."""
+        try:
+            self._read(self.keys.gone, Gone.unpack)
+        except MalformedValueError:
+            return True
+        return False
 
     def barrier(self, name: str) -> Seen:
         """Where the barrier stands, and the revision of exactly that."""
@@ -202,7 +216,7 @@ class Roster(View):
 
     def __init__(self, keys: RunKeys) -> None:
         super().__init__(keys.members)
-        self.malformed: dict[str, MalformedValueError] = {}
+        self._malformed: dict[str, tuple[int, str]] = {}  # at which revision, and why
         self._tasks: tuple[int, Mapping[Task, Registration]] = (-1, {})
 
     @property
@@ -210,13 +224,20 @@ class Roster(View):
         """Who is registered now, the finished included."""
         if self._tasks[0] != self.changes:
             found: dict[Task, Registration] = {}
-            self.malformed = {}
-            for key in list(self._kvs):
+            malformed: dict[str, tuple[int, str]] = {}
+            for key, kv in self._kvs.items():
+                known = self._malformed.get(key)
+                if known is not None and known[0] == kv.mod:  # a stranger may have left thousands: each is read once
+                    malformed[key] = known
+                    continue
                 try:
-                    registration = self._read(key, Registration.unpack)
-                    if registration is not None:
-                        found[parse_task(self.prefix, key)] = registration
+                    found[parse_task(self.prefix, key)] = self._decode(kv, Registration.unpack)
                 except MalformedValueError as error:
-                    self.malformed[key] = error
-            self._tasks = (self.changes, found)
+                    malformed[key] = (kv.mod, str(error))
+            self._tasks, self._malformed = (self.changes, found), malformed
         return self._tasks[1]
+
+    @property
+    def malformed(self) -> Mapping[str, str]:
+        """The keys that name no task or hold no registration, and why."""
+        return {key: why for key, (_, why) in self._malformed.items()}

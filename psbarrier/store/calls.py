@@ -43,7 +43,7 @@ class Calls:
         started = self._clock.now()
         budget = min(self._timeout, until - started)
         while budget > 0:
-            endpoint, outcome = self._attempt(method, request, budget)
+            endpoint, outcome = self._attempt(method, request, budget, until)
             if not isinstance(outcome, Failure):
                 return outcome
             if outcome.kind is accept:
@@ -54,7 +54,7 @@ class Calls:
         ordeal = ordeal or _Ordeal(self._channels, self._clock, started)
         raise ordeal.out_of_time() from ordeal.cause
 
-    def _attempt(self, method: _Method, request: Any, budget: float) -> tuple[str, Any]:
+    def _attempt(self, method: _Method, request: Any, budget: float, until: float) -> tuple[str, Any]:
         try:
             link = self._channels.acquire()
         except LinkError as error:
@@ -62,8 +62,11 @@ class Calls:
         sent = False
         try:
             shown = self._login.show(link, budget)
+            left = min(budget, until - self._clock.now())  # a login may have taken most of it
+            if left <= 0:
+                raise LinkError(link.endpoint, "no time was left after the login")
             sent = True
-            answer = method(link)(request, timeout=budget, metadata=shown.metadata)
+            answer = method(link)(request, timeout=left, metadata=shown.metadata)
             if self._answered is not None:
                 self._answered(link, shown, answer)
             return link.endpoint, answer

@@ -8,7 +8,6 @@ A broken channel is left, not repaired: gRPC's own reconnecting keeps the old ce
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import grpc
 
 from psbarrier.errors import ClosedError
+from psbarrier.home import Home
 from psbarrier.store import compat
 from psbarrier.store.base import Clock
 from psbarrier.store.endpoints import grpc_target
@@ -29,6 +29,11 @@ _LARGEST_ANSWER = 64 * 1024 * 1024
 # etcd cuts a client that pings more often than every 5 s; and only a ping notices a peer that vanished silently.
 _PING_EVERY_MS = 10_000
 _PING_ANSWER_MS = 5_000
+
+
+# The process that has opened a channel. gRPC does not survive a fork, not even for channels of the child's own: its
+# threads are gone, and its locks stay as they were.
+_grpc: Home | None = None
 
 
 class LinkError(Exception):
@@ -59,11 +64,11 @@ class Link:
         self._channel = channel
         self._shared = shared
 
-    def authenticate(self, user: str, password: str, timeout: float) -> str:
-        """Log in; the token."""
+    def authenticate(self, user: str, password: str, timeout: float) -> Any:
+        """Begin to log in: gRPC's future of the answer, which has the token."""
         rpc = compat.load()
         request = rpc.AuthenticateRequest(name=user, password=password)
-        return str(rpc.AuthStub(self._channel).Authenticate(request, timeout=timeout).token)
+        return rpc.AuthStub(self._channel).Authenticate.future(request, timeout=timeout)
 
     @property
     def auth(self) -> Any:
@@ -111,7 +116,7 @@ class Channels:
         self._changed = threading.Condition()
         self._position = 0
         self._link: Link | None = None
-        self._pid: int | None = None
+        self._home: Home | None = None
 
     @property
     def endpoint(self) -> str:
@@ -120,13 +125,13 @@ class Channels:
 
     @property
     def forked(self) -> bool:
-        """This process is a child of the one that opened the channel; nothing of gRPC works in it."""
-        return self._pid is not None and self._pid != os.getpid()
+        """This process is a child of the one that has used these channels; nothing of gRPC works in it."""
+        return self._home is not None and self._home.left
 
     def acquire(self) -> Link:
         """The link to use now; give it back with release().
 
-        Raises ClosedError, and LinkError when the TLS files cannot be read.
+        Raises ForkError, ClosedError, and LinkError when the TLS files cannot be read.
         """
         self.check_usable()
         with self._changed:
@@ -169,17 +174,20 @@ class Channels:
                 self._clock.wait(self._changed, end)
 
     def check_usable(self) -> None:
-        """Raise ClosedError in a closed store, and in a forked child."""
-        if self.forked:  # before any lock: another thread may have held it when the process forked
-            raise ClosedError("This EtcdStore was opened before a fork; open a new one in the child process.")
+        """Raise ForkError in a forked child, and ClosedError in a closed store.
+
+        Takes no lock: in the moment of the fork another thread may have held it.
+        """
+        if self._home is None:
+            self._home = Home("this EtcdStore")
+        self._home.require()
+        if _grpc is not None:
+            _grpc.require()
         if self.closed:
             raise _closed()
 
     def close(self) -> None:
-        """End all calls; idempotent."""
-        if self.forked:
-            self.closed = True
-            return
+        """End all calls; idempotent. Not for a forked child."""
         with self._changed:
             self.closed = True
             link, self._link = self._link, None
@@ -188,7 +196,8 @@ class Channels:
             link.close()
 
     def _connect(self) -> Link:
-        self._pid = os.getpid()
+        global _grpc
+        _grpc = _grpc or Home("gRPC, which psbarrier has used,")
         if self._shared_channel is not None:
             return Link(self.endpoint, self._shared_channel, shared=True)
         target = grpc_target(self.endpoint)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 import warnings
@@ -27,6 +28,16 @@ _PACKAGE = "etcd3.etcdrpc"
 _FILES = ("kv", "auth", "rpc")  # each after those it depends on
 _lock = threading.Lock()
 _loaded: ModuleType | None = None
+
+
+def _forked() -> None:
+    """In a forked child: another thread may have been loading in that moment."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def load() -> ModuleType:

@@ -8,12 +8,13 @@ all three over Channels (which endpoint) and Login (who we are)
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.shelter import sheltered
@@ -42,6 +43,24 @@ _CLOSING = 2.0
 # within it. Seconds.
 _LONGEST_CONNECT = 3.0
 
+# With one endpoint, nobody else could log us in sooner; this is what five hundred logins at once may take. Seconds.
+_LOGIN = 30.0
+
+R = TypeVar("R")
+P = ParamSpec("P")
+
+
+def _verb(method: Callable[Concatenate[EtcdStore, P], R]) -> Callable[Concatenate[EtcdStore, P], R]:
+    """`method`, done in the shelter; refused at once, before it takes a lock, in a forked child and a closed store."""
+    done = sheltered(method)
+
+    @functools.wraps(method)
+    def call(self: EtcdStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._channels.check_usable()
+        return done(self, *args, **kwargs)
+
+    return call
+
 
 class EtcdStore:
     """psbarrier.store.base.Store over one etcd cluster. Safe to use from any thread; opens nothing until it is used.
@@ -60,7 +79,7 @@ class EtcdStore:
     process; not if the caller tells of them itself (`tell_of_bugs`).
 
     Raises InvalidArgumentError for what can never work. A child process that was forked from one that had used its
-    store gets ClosedError: gRPC does not survive a fork.
+    store, or any other, gets ForkError: gRPC does not survive a fork.
     """
 
     def __init__(
@@ -87,7 +106,8 @@ class EtcdStore:
         self._clock: Clock = clock or SystemClock()
         self._timeout = float(timeout)
         self._secure, self._tls, self._plaintext, self._lent = secure, tls, allow_plaintext_password, client is not None
-        self._login = Login(user, password, token=_token(client))
+        patience = _LOGIN if len(parsed.addresses) == 1 else 3 * self._timeout
+        self._login = Login(user, password, self._clock, patience, token=_token(client))
         self._channels = Channels(
             parsed.addresses,
             tls=tls,
@@ -162,7 +182,7 @@ class EtcdStore:
         """etcd's users and roles, for an administrator."""
         return self._accounts
 
-    @sheltered
+    @_verb
     def server_status(self, until: float) -> ServerStatus:
         """How the etcd that answers is. With one endpoint only, that is the one meant.
 
@@ -170,7 +190,7 @@ class EtcdStore:
         """
         return read_status(self._calls, self._channels.endpoint, until)
 
-    @sheltered
+    @_verb
     def probe(self, until: float) -> None:
         """Return once an etcd has answered, with its consent or with "permission denied".
 
@@ -179,22 +199,27 @@ class EtcdStore:
         request = compat.load().RangeRequest(key=b"psbarrier", count_only=True)
         self._calls.send(lambda link: link.range, request, until=until, repeat=True, accept=Kind.DENIED)
 
-    @sheltered
+    @_verb
     def txn(self, txn: Txn, *, until: float) -> TxnReply:
         """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
+        if len(txn.then) == 1 and isinstance(txn.then[0], Range) and not txn.compares:
+            return self._read(txn.then, until)
         request = wire.txn_request(txn)
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
 
-    @sheltered
+    @_verb
     def read(self, *ranges: Range, until: float) -> TxnReply:
         """Read all `ranges` at one revision, linearizably."""
+        return self._read(ranges, until)
+
+    def _read(self, ranges: tuple[Any, ...], until: float) -> TxnReply:
         if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
             request = wire.range_request(ranges[0])
             return wire.range_reply(self._calls.send(lambda link: link.range, request, until=until, repeat=True))
         request = wire.txn_request(Txn(then=ranges))
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=True))
 
-    @sheltered
+    @_verb
     def grant(self, ttl: int, *, until: float) -> int:
         """A new lease of `ttl` seconds (etcd makes it longer when it is below its own minimum, about 2 s)."""
         lease = secrets.randbits(63) or 1
@@ -203,19 +228,18 @@ class EtcdStore:
         self._calls.send(lambda link: link.grant, request, until=until, repeat=True, accept=Kind.HAS_LEASE)
         return lease
 
-    @sheltered
+    @_verb
     def revoke(self, lease: int, *, until: float) -> None:
         """End `lease`; one that is already gone is fine."""
         request = compat.load().LeaseRevokeRequest(ID=lease)
         self._calls.send(lambda link: link.revoke, request, until=until, repeat=True, accept=Kind.NO_LEASE)
 
-    @sheltered
+    @_verb
     def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
         """Keep `lease` alive; see psbarrier.store.base.Store."""
-        self._channels.check_usable()
         return self._keep_alives.keep(lease, interval, on_beat)
 
-    @sheltered
+    @_verb
     def watch(self, prefix: str, sink: Sink, *, until: float) -> PrefixWatch:
         """Watch every key below `prefix` from now on; see psbarrier.store.base.Store. Not to be called by a sink.
 
@@ -223,21 +247,26 @@ class EtcdStore:
         lower than what it saw before. That is noticed by the cluster's id or by a revision that went backwards; an
         etcd with the same id that has meanwhile overtaken the last revision cannot be told apart.
         """
-        self._channels.check_usable()
         return self._watching.open(prefix, sink, until)
 
-    @sheltered
     def close(self) -> None:
-        """Stop every watch and keep-alive and join the threads; takes about 2 s at most. Leases go on. Idempotent."""
-        forked = self._channels.forked
-        if not forked:
-            self._keep_alives.shut()
-            self._watching.shut()
+        """Stop every watch and keep-alive and join the threads; takes about 2 s at most. Leases go on. Idempotent.
+
+        In a forked child it is closed for that alone, and the parent's goes on.
+        """
+        if self._channels.forked:
+            self._channels.closed = True
+        else:
+            self._close()
+
+    @sheltered
+    def _close(self) -> None:
+        self._keep_alives.shut()
+        self._watching.shut()
         self._channels.close()
-        if not forked:
-            until = self._clock.now() + _CLOSING
-            self._keep_alives.join(until)
-            self._watching.join(until)
+        until = self._clock.now() + _CLOSING
+        self._keep_alives.join(until)
+        self._watching.join(until)
 
     def _read_anything(self) -> None:
         self.probe(self._clock.now() + self._timeout)
@@ -268,8 +297,8 @@ class EtcdStore:
 
 def _client(endpoints: Any) -> Any | None:
     """The Etcd3Client that was given in place of endpoints. Whoever has one has imported etcd3."""
-    etcd3 = sys.modules.get("etcd3")
-    return endpoints if etcd3 is not None and isinstance(endpoints, etcd3.Etcd3Client) else None
+    kind = getattr(sys.modules.get("etcd3"), "Etcd3Client", None)  # another thread may be in the middle of importing it
+    return endpoints if kind is not None and isinstance(endpoints, kind) else None
 
 
 def _of_client(client: Any) -> Endpoints:
@@ -296,6 +325,7 @@ def _check_login(user: str | None, password: object, *, secure: bool) -> None:
         raise InvalidArgumentError("A login needs both user and password: give both, or none.")
     if user is not None and not secure:
         raise InvalidArgumentError(
-            f"The password of user {user!r} would cross the network in plain text: use TLS (https:// endpoints or "
-            "tls), or say allow_plaintext_password=True."
+            f"The password of user {user!r} would cross the network in plain text: use TLS (https:// endpoints, or a CA), "
+            "or, where nobody else can read the network, say allow_plaintext_password=True, --allow-plaintext-password "
+            "or PSBARRIER_ALLOW_PLAINTEXT_PASSWORD=1."
         )

@@ -12,6 +12,7 @@
 | ABSENT      | certainly not           | a user, role or grant that had already been removed |
 | NO_AUTH     | certainly not           | a login where etcd asks nobody for one              |
 | DENIED      | certainly not           | tell the caller: rights are missing                 |
+| FULL        | certainly not           | tell the caller: there is no space left             |
 | REFUSED     | certainly not           | tell the caller                                     |
 """
 
@@ -23,7 +24,7 @@ import re
 import grpc
 from attrs import evolve, frozen
 
-from psbarrier.errors import LeaseNotFoundError, StoreError, StoreRefusedError
+from psbarrier.errors import LeaseNotFoundError, StoreError, StoreFullError, StoreRefusedError
 
 
 class Kind(enum.Enum):
@@ -39,6 +40,7 @@ class Kind(enum.Enum):
     ABSENT = "absent"
     NO_AUTH = "no authentication"
     DENIED = "denied"
+    FULL = "full"
     REFUSED = "refused"
 
 
@@ -77,7 +79,8 @@ class Failure:
                 "A lease that the request names does not exist (any more): it ran out or was revoked; etcd at "
                 f"{endpoint} does not say which one."
             )
-        return StoreRefusedError(
+        kind = StoreFullError if self.kind is Kind.FULL else StoreRefusedError
+        return kind(
             f"etcd at {endpoint} refuses the request: {self.reason}; {self.advice}.", reasons={endpoint: self.reason}
         )
 
@@ -97,7 +100,11 @@ _SAID_BY_ETCD: tuple[tuple[str, Kind, str], ...] = (
     ("role is not granted to the user", Kind.ABSENT, "check the name"),
     ("authentication is not enabled", Kind.NO_AUTH, "enable authentication on etcd, or do not log in"),
     ("authentication failed", Kind.REFUSED, "check the user's name and password"),
-    ("database space exceeded", Kind.REFUSED, "compact and defragment etcd, or raise its quota, and disarm the alarm"),
+    (
+        "database space exceeded",
+        Kind.FULL,
+        "compact and defragment etcd, or raise its quota, then run `etcdctl alarm disarm`",
+    ),
     ("request is too large", Kind.REFUSED, "send less at once, or raise etcd's --max-request-bytes"),
     ("larger than max", Kind.REFUSED, "send less at once, or raise etcd's --max-request-bytes"),
     ("too many operations", Kind.REFUSED, "raise etcd's --max-txn-ops"),

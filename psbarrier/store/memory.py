@@ -14,6 +14,7 @@ from typing import Literal, Protocol, Self, TypeAlias, TypeVar
 from attrs import frozen
 
 from psbarrier.errors import ClosedError, InvalidArgumentError, StoreUnavailableError
+from psbarrier.home import Home, at_home
 from psbarrier.store.base import Range, Sink, Txn, TxnReply
 from psbarrier.store.manual_clock import ManualClock
 from psbarrier.store.memory_keep import MemoryKeeping
@@ -54,6 +55,7 @@ class MemoryStore:
     endpoints: tuple[str, ...] = ()
 
     def __init__(self, clock: ManualClock | None = None, *, _server: MemoryServer | None = None) -> None:
+        self._home = Home("this MemoryStore")
         self._server = _server or MemoryServer(clock or ManualClock())
         self._cut = False
         self._holds = 0
@@ -65,6 +67,8 @@ class MemoryStore:
             self._server.feeds.append(self._feed)
 
     def __repr__(self) -> str:
+        if self._home.left:
+            return f"<MemoryStore of process {self._home.pid}>"
         with self._server.lock:
             keyspace = self._server.keyspace
             said = [f"rev {keyspace.revision}", f"{len(keyspace)} keys", f"{len(keyspace.leases)} leases"]
@@ -84,29 +88,35 @@ class MemoryStore:
         """The only source of time; shared by all clients."""
         return self._server.clock
 
+    @at_home
     def client(self) -> MemoryStore:
         """Another client of the same keyspace and clock, as connected as a new one is."""
         return MemoryStore(_server=self._server)
 
     # The six verbs.
 
+    @at_home
     def txn(self, txn: Txn, *, until: float) -> TxnReply:
         """Decide `txn`. Without a connection it fails at once, not applied."""
         return self._call("txn", lambda: self._server.txn(txn), until, waits=False)
 
+    @at_home
     def read(self, *ranges: Range, until: float) -> TxnReply:
         """Read all `ranges` at one revision; without a connection, wait for one until `until`."""
         return self._call("read", lambda: self._server.txn(Txn(then=ranges)), until)
 
+    @at_home
     def grant(self, ttl: int, *, until: float) -> int:
         """A new lease of `ttl` seconds; without a connection, wait for one until `until`."""
         return self._call("grant", lambda: self._server.grant(ttl), until)
 
+    @at_home
     def revoke(self, lease: int, *, until: float) -> None:
         """End a lease, if it has not ended. Without a connection it fails at once: who closes a member that was cut off
         does not want to wait for a clock that stands still."""
         self._call("revoke", lambda: self._server.revoke(lease), until, waits=False)
 
+    @at_home
     def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> MemoryKeeping:
         """Beat now, before this returns, then every `interval` seconds of the clock, on the advancing thread."""
         if interval <= 0:
@@ -118,6 +128,7 @@ class MemoryStore:
         keeping.beat()
         return keeping
 
+    @at_home
     def watch(self, prefix: str, sink: Sink, *, until: float) -> MemoryWatch:
         """Watch every key below `prefix` from now on; without a connection, wait for one until `until`."""
 
@@ -129,7 +140,12 @@ class MemoryStore:
         return self._call("watch", open_watch, until)
 
     def close(self) -> None:
-        """Stop this client's watches and beats; its verbs raise ClosedError from now on. Idempotent."""
+        """Stop this client's watches and beats; its verbs raise ClosedError from now on. Idempotent.
+
+        Nothing in a forked child: all of it is its parent's.
+        """
+        if self._home.left:
+            return
         with self._server.lock:
             self._closed = True
             keepings, self._keepings = self._keepings, set()

@@ -27,6 +27,9 @@ class PasswordFile:
             self()
         except OSError as error:
             raise InvalidArgumentError(f"the password file {self.path!r} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise InvalidArgumentError(f"the password file {self.path!r} is no text in UTF-8") from error
-        return self
+        except UnicodeError:
+            pass
+        else:
+            return self
+        # Not in the block above: that error holds what it could not read, and would hang on ours as its context.
+        raise InvalidArgumentError(f"the password file {self.path!r} holds no UTF-8 text")

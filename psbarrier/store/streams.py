@@ -115,7 +115,8 @@ class Stream(ABC):
 
     def _refused(self, error: StoreRefusedError) -> None:
         """etcd refuses the stream as such; it is tried again all the same."""
-        _log.warning("The %s is refused and tried again: %s", self._name, error)
+        level = logging.DEBUG if self._reasons else logging.WARNING  # once for each time that it is refused
+        _log.log(level, "The %s is refused and tried again: %s", self._name, error)
 
     # What it gets.
 

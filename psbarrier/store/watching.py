@@ -121,8 +121,12 @@ class Watching(Stream):
             self._reread(watch)
 
     def _refused(self, error: StoreRefusedError) -> None:
+        """We are not let in. Who opens a watch is told; one that was open waits, for a password that is being changed may
+        be refused for a while."""
+        super()._refused(error)
         for watch in list(self._watches):
-            self._fail(watch, error)
+            if not watch.confirmed:
+                self._fail(watch, error)
 
     def _receive(self, response: Any) -> None:
         if response.created:

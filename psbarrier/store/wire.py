@@ -37,8 +37,9 @@ _TARGETS = {
 _RESULTS = {"==": 0, ">": 1, "<": 2, "!=": 3}
 _DELETE_EVENT = 1
 
-# Our keys are ASCII, but a stranger's, which a range may show, can be any bytes.
-_ANY_BYTES = ("utf-8", "surrogateescape")
+# etcd's keys are any bytes, and a stranger may write some below our prefix. Bytes that are not UTF-8 become characters
+# that stand for them, so that every key can be read, named, and asked for again.
+_BYTES = ("utf-8", "surrogateescape")
 
 _PUT_RESULT = PutResult()
 
@@ -68,10 +69,10 @@ def _fill_txn(request: Any, txn: Txn) -> None:
 
 def _add_compare(compares: Any, compare: Compare) -> None:
     target, field = _TARGETS[compare.target]
-    message = compares.add(result=_RESULTS[compare.op], target=target, key=compare.key.encode())
+    message = compares.add(result=_RESULTS[compare.op], target=target, key=compare.key.encode(*_BYTES))
     setattr(message, field, compare.value)
     if compare.end is not None:
-        message.range_end = compare.end.encode()
+        message.range_end = compare.end.encode(*_BYTES)
 
 
 def _fill_range_op(message: Any, op: Range) -> None:
@@ -79,9 +80,9 @@ def _fill_range_op(message: Any, op: Range) -> None:
 
 
 def _fill_range(request: Any, op: Range) -> None:
-    request.key = op.key.encode(*_ANY_BYTES)
+    request.key = op.key.encode(*_BYTES)
     if op.end is not None:
-        request.range_end = op.end.encode(*_ANY_BYTES)
+        request.range_end = op.end.encode(*_BYTES)
     if op.limit:
         request.limit = op.limit
     if op.keys_only:
@@ -92,7 +93,7 @@ def _fill_range(request: Any, op: Range) -> None:
 
 def _fill_put(message: Any, op: Put) -> None:
     request = message.request_put
-    request.key = op.key.encode()
+    request.key = op.key.encode(*_BYTES)
     request.value = op.value
     if op.lease:
         request.lease = op.lease
@@ -100,9 +101,9 @@ def _fill_put(message: Any, op: Put) -> None:
 
 def _fill_delete(message: Any, op: Delete) -> None:
     request = message.request_delete_range
-    request.key = op.key.encode()
+    request.key = op.key.encode(*_BYTES)
     if op.end is not None:
-        request.range_end = op.end.encode()
+        request.range_end = op.end.encode(*_BYTES)
 
 
 def _fill_nested(message: Any, op: Txn) -> None:
@@ -148,7 +149,7 @@ def _range_result(found: Any) -> RangeResult:
 
 def key_value(kv: Any) -> KV:
     """Read one mvccpb.KeyValue."""
-    return KV(kv.key.decode(*_ANY_BYTES), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+    return KV(kv.key.decode(*_BYTES), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
 
 
 def event(message: Any) -> Event:
@@ -160,8 +161,8 @@ def watch_request(prefix: str, start: int) -> Any:
     """The WatchRequest that opens a watch below `prefix` at revision `start` (0: from now on)."""
     request = compat.load().WatchRequest()
     create = request.create_request
-    create.key = prefix.encode()
-    create.range_end = prefix_end(prefix).encode()
+    create.key = prefix.encode(*_BYTES)
+    create.range_end = prefix_end(prefix).encode(*_BYTES)
     create.start_revision = start
     create.progress_notify = True  # so that an idle watch keeps up, and survives a compaction while disconnected
     return request

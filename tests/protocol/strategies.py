@@ -26,9 +26,10 @@ from psbarrier.spec import ClusterSpec, MemberSpec, Replicas, Task
 from psbarrier.state import JobState
 
 NAMES = st.text(string.ascii_letters + string.digits, min_size=1, max_size=8)
-TEXTS = st.text(max_size=40)
+TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=40)
+ADDRESSES = st.builds("{}:{}".format, st.text(string.ascii_letters, min_size=1, max_size=9), st.integers(1, 65535))
 WHOLE = st.integers(0, 2**62)
-SECONDS = st.floats(0, 1e12)
+SECONDS = st.floats(0, 1e11)
 TASKS = st.builds(Task, NAMES, st.integers(0, 99_999))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
@@ -46,7 +47,7 @@ POLICIES = st.builds(
     retention=SECONDS,
 )
 BROKEN = st.builds(Broken, TEXTS, TEXTS, st.none() | st.dictionaries(TEXTS, TEXTS, max_size=3))
-MEMBERS = st.builds(MemberSpec, TASKS, TEXTS, TEXTS, OBJECTS)
+MEMBERS = st.builds(MemberSpec, TASKS, ADDRESSES, TEXTS, OBJECTS)
 SPECS = st.builds(ClusterSpec, NAMES, NAMES, WHOLE, st.lists(MEMBERS, max_size=4).map(tuple))
 LOSSES = st.builds(Loss, TEXTS, SECONDS, TEXTS)
 STATES = st.builds(
@@ -55,7 +56,7 @@ STATES = st.builds(
 
 RECORDS: dict[str, st.SearchStrategy[Any]] = {
     "config": st.builds(Config, REPLICAS, POLICIES),
-    "registration": st.builds(Registration, TEXTS, TEXTS, TEXTS, WHOLE, WHOLE, OBJECTS, WHOLE, SECONDS),
+    "registration": st.builds(Registration, ADDRESSES, TEXTS, TEXTS, WHOLE, WHOLE, OBJECTS, WHOLE, SECONDS),
     "leader": st.builds(Leader, TEXTS, TEXTS),
     "seal": st.builds(Seal, WHOLE, WHOLE, TEXTS),
     "gone": st.builds(
@@ -69,7 +70,7 @@ RECORDS: dict[str, st.SearchStrategy[Any]] = {
         Departure, TEXTS, st.sampled_from(("crashed", "left")), TEXTS, st.integers(-255, 255), SECONDS
     ),
     "shared": st.builds(Shared, JSON, TEXTS, TEXTS),
-    "current": st.builds(Current, TEXTS),
+    "current": st.builds(Current, NAMES),
     "founded": st.builds(Founded, SECONDS),
     "barrier": st.builds(BarrierRecord, ATTEMPTS, st.none() | BROKEN, st.none() | ATTEMPTS),
     "definition": st.builds(Definition, st.lists(NAMES, max_size=4).map(tuple), WHOLE),

@@ -183,7 +183,7 @@ def test_a_forked_child_is_told_that_it_has_no_store(etcd: EtcdServer) -> None:
     code = f"""{_USE}
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
-from psbarrier.errors import ClosedError
+from psbarrier.errors import ForkError
 from psbarrier.store.base import Range
 child = os.fork()
 if child == 0:
@@ -191,8 +191,8 @@ if child == 0:
     for use in (lambda: store.read(Range("a"), until=until), lambda: store.watch("/b/", Sink(), until=until)):
         try:
             use()
-        except ClosedError as error:
-            told += "fork" in str(error)
+        except ForkError as error:
+            told += "spawn" in str(error)
     store.close()
     os._exit(40 + told)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
