@@ -119,7 +119,8 @@ def measure(members: int, processes: int, *, auth: bool) -> dict[str, float]:
             after = logins(etcd.endpoint)
             failures = sum(int(line.split()[1]) for line in said)
             for line in said:
-                print(line[4:], end="") if failures else None
+                if failures:
+                    print(line[4:], end="")
             for process in running:
                 process.communicate()
     return {

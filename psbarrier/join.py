@@ -66,8 +66,9 @@ def join(
     InvalidArgumentError.
 
     Raises InvalidArgumentError, JobMismatchError, SlotTakenError (named: who holds it), AlreadyFinishedError,
-    JobFailedError or JobOverError (the run is over), GuardianError, StoreUnavailableError, StoreRefusedError. Nothing is
-    left in etcd then.
+    JobFailedError or JobOverError (the run is over), GuardianError, StoreUnavailableError, StoreRefusedError,
+    MalformedValueError (which key another program has spoilt). Nothing is left in etcd then. ForkError in a child that
+    was forked from a process which had used psbarrier over etcd before.
     """
     asked = Asked(job, role, index, replicas, address, run, ttl, takeover, meta, policy)
     handed = os.environ.get(VARIABLE, "")

@@ -118,6 +118,7 @@ def test_a_leader_that_cannot_write_waits_without_a_flood(full: Place, caplog: p
     assert again.cluster(PATIENCE).epoch == 2
 
 
+@pytest.mark.slow
 def test_nobody_leads_while_nobody_can_write(full: Place, caplog: pytest.LogCaptureFixture) -> None:
     """The leader dies meanwhile: the others do not hammer at etcd for its place, and one has it afterwards."""
     members = full.start(ttl=2, policy=Policy(loss_grace=600.0))
@@ -130,6 +131,7 @@ def test_nobody_leads_while_nobody_can_write(full: Place, caplog: pytest.LogCapt
     full.until(lambda: (leader := members[1]._view.leader) is not None and leader.task == "worker/1")
 
 
+@pytest.mark.slow
 def test_waits_keep_their_deadlines(full: Place) -> None:
     """A barrier that cannot be broken is one whose outcome nobody knows; the gate and the job's end say who is missing."""
     first = full.join("worker", 0)

@@ -17,6 +17,7 @@ from store.test_etcd_auth import PASSWORD, enable_auth, log_in, put
 
 from psbarrier import Member, MemberState
 from psbarrier.embedded import EtcdServer
+from psbarrier.errors import StoreRefusedError
 from psbarrier.store.base import Put, Range, Store, Txn
 from psbarrier.store.etcd import EtcdStore
 
@@ -71,21 +72,22 @@ def meet(members: list[Member], rounds: int, pause: float = 0.0) -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_a_job_lives_on_while_its_tokens_die(short: Guarded, caplog: pytest.LogCaptureFixture) -> None:
-    """Busy and idle in turns, over several lifetimes of a token and two restarts of etcd: no error, nobody is lost, and a
+@pytest.mark.parametrize("cycles", [2, pytest.param(6, marks=pytest.mark.slow)])
+def test_a_job_lives_on_while_its_tokens_die(short: Guarded, cycles: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Busy and idle in turns, over several lifetimes of a token and restarts of etcd: no error, nobody is lost, and a
     watch sees every change once and in order."""
     assert short.etcd is not None
     members = short.start({"worker": 3}, ttl=3)
     seen = Recorder()
     short.store.watch("/app/seen/", seen, until=short.soon())
     wanted = []
-    for number in range(3):
+    for number in range(cycles):
         meet(members, 3)
         meet(members, 2, pause=2.5)  # longer than a token lives
         for write in range(3):
             wanted.append(f"/app/seen/{number}{write}")
             put_there(short.store, wanted[-1])
-        if number < 2:
+        if number < cycles - 1:
             short.etcd.restart()
     seen.wait_for_key(wanted[-1])
     assert seen.keys == wanted
@@ -102,6 +104,7 @@ def put_there(store: Store, key: str) -> None:
     store.txn(Txn(then=(Put(key, b""),)), until=store.clock.now() + PATIENCE)
 
 
+@pytest.mark.slow
 def test_an_idle_watch_hears_of_a_change_after_its_token_has_died(short: Guarded) -> None:
     """etcd checks a watch's token when it is opened; so it lives on, and is opened anew after a restart without us."""
     assert short.etcd is not None
@@ -189,3 +192,26 @@ def test_a_login_that_fails_is_told_to_all_who_wait_for_it(own_etcd: EtcdServer)
         told = {number: one.exception(PATIENCE) or AssertionError() for number, one in enumerate(calls)}
     assert all("check the user's name and password" in str(error) for error in told.values())
     assert logins(own_etcd) - before <= len(calls)
+
+
+def test_a_password_that_is_changed_at_etcd_first_ends_no_watch(own_etcd: EtcdServer) -> None:
+    """Until the new one arrives, requests are refused and etcd is not asked each time; then all goes on, without a gap."""
+    enable_auth(own_etcd.endpoint)
+    held, sink = ["wrong"], Recorder()
+    with (
+        EtcdStore(own_etcd.endpoint, user="app", password=lambda: held[0], allow_plaintext_password=True) as store,
+        log_in(own_etcd, user="root") as other,
+    ):
+        held[0] = PASSWORD
+        store.watch("/app/", sink, until=soon(store))
+        held[0] = "old"  # as etcd sees it from now on
+        own_etcd.restart()
+        for _ in range(100):
+            with pytest.raises(StoreRefusedError, match="check the user's name and password"):
+                look(store)
+        assert logins(own_etcd) < 20
+        put(other, "/app/a")
+        held[0] = PASSWORD
+        sink.wait_for_key("/app/a")
+        look(store)
+    assert not sink.failures

@@ -169,6 +169,7 @@ def test_a_whole_job_runs_by_options(secured: Secured, tmp_path: Path) -> None:
     assert command.out.count(f"user {secured.variables.get('user')}") == 2
 
 
+@pytest.mark.parametrize("secured", ["by_password", "by_plain_password"], indirect=True)
 def test_a_task_runs_by_the_environment(secured: Secured, tmp_path: Path) -> None:
     """`psbarrier run` takes from its own what it hands on."""
     variables = {"PSBARRIER_ENDPOINTS": secured.server.endpoint}

@@ -217,8 +217,9 @@ def test_a_wait_for_the_end_keeps_its_deadline(place: Place, stranger: Stranger)
 def test_a_shared_value_that_is_spoilt_is_named(place: Place, stranger: Stranger) -> None:
     """And can be shared anew."""
     members, _ = started(place)
-    stranger.write("control/shared/k", b'{"v":1,"value":NaN,"by":"","write":""}')
-    place.until(lambda: members[1]._view.mod(f"{stranger.root}control/shared/k") > members[1].token, step=0)
+    value, key = b'{"v":1,"value":NaN,"by":"","write":""}', f"{stranger.root}control/shared/k"
+    stranger.write("control/shared/k", value)
+    place.until(lambda: all((kv := m._view.get(key)) is not None and kv.value == value for m in members), step=0)
     assert names("control/shared/k", raised(call(members[1].get, "k", PATIENCE)))
     members[1].share("k", 2)
     assert members[1].get("k") == 2

@@ -74,19 +74,10 @@ def leading(
     vanished = view.vanished
     complaints = Complaints(clock)
     answered = math.inf
-
-    def vacant_or_mine() -> bool | None:
-        if view.state.over:
-            return False
-        if view.vanished != vanished:
-            return True
-        leader = view.leader
-        return True if leader is None or leader.incarnation == me.incarnation else None
-
     while True:
         duty = None
         try:
-            if not (yield Await(vacant_or_mine, None)):
+            if not (yield Await(partial(_our_turn, me, view, vanished), None)):
                 return
             if view.vanished != vanished:
                 # Who only waits would never learn that the run has gone, and perhaps been founded anew without it.
@@ -107,11 +98,21 @@ def leading(
             what = "cannot take over leading" if duty is None else "gives up leading"
             yield from complaints.tell(f"{me.task} {what} job {me.job!r} and will try again: {error}")
             if duty is not None:
-                # If we sat on the leadership in silence, no other could lead either.
-                # What etcd refuses now it may accept soon, as while a password is being changed.
+                # If we sat on the leadership in silence, no other could lead either. But what etcd refuses now it may
+                # accept soon, as while a password is being changed.
                 yield from duty.retire(PATIENCE * me.ttl)
                 answered = duty.answered
             yield Await(partial(_over, view), clock() + me.ttl / 3)
+
+
+def _our_turn(me: Standing, view: ControlView, vanished: int) -> bool | None:
+    """True once nobody leads, or we do, or the run may have gone; False once the job is over."""
+    if view.state.over:
+        return False
+    if view.vanished != vanished:
+        return True
+    leader = view.leader
+    return True if leader is None or leader.incarnation == me.incarnation else None
 
 
 def _over(view: ControlView) -> bool | None:

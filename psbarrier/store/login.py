@@ -83,9 +83,6 @@ class _Refusal:
     until: float
     password: str = field(repr=False)
 
-    def applies(self, password: str, now: float) -> bool:
-        return password == self.password and now < self.until
-
 
 class Login:
     """Logs in when needed, once for all threads. Never shows the password.
@@ -157,17 +154,17 @@ class Login:
         """The login to wait for; a new one if there is none, or its link is given up. Needs the lock."""
         attempt = self._attempt
         if attempt is None or attempt.link.retired:
+            refusal, now = self._refusal, self._clock.now()
+            if refusal is not None and now < refusal.until and self._current_password(link) == refusal.password:
+                raise refusal.error.with_traceback(None)
             spread = 0.0 if self._took is None else min(_LONGEST_SPREAD, _SPREAD * self._took)
-            attempt = self._attempt = _Attempt(link, self._clock.now() + random.uniform(0.0, spread))
+            attempt = self._attempt = _Attempt(link, now + random.uniform(0.0, spread))
         return attempt
 
     def _begin(self, attempt: _Attempt, now: float) -> None:
         """Needs the lock, which the answer may take again at once."""
         assert self.user is not None
         password = self._current_password(attempt.link)
-        if self._refusal is not None and self._refusal.applies(password, now):
-            self._attempt = None
-            raise self._refusal.error.with_traceback(None)
         attempt.began = now
         try:
             attempt.call = attempt.link.authenticate(self.user, password, self._patience)

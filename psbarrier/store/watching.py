@@ -30,6 +30,10 @@ from psbarrier.store.streams import OpenStream, ReopenError, Stream
 
 _log = logging.getLogger("psbarrier")
 
+# Seconds for which a watch that was open is deaf because etcd does not let us in; a secret takes a minute or two to reach
+# every node.
+_BEARABLE = 300.0
+
 
 class Watching(Stream):
     """All watches of a store. `read` reads a whole prefix, linearizably."""
@@ -44,6 +48,7 @@ class Watching(Stream):
         self._to_cancel: deque[int] = deque()
         self._asked: deque[tuple[PrefixWatch, float]] = deque()
         self._by_id: dict[int, PrefixWatch] = {}
+        self._refused_since: float | None = None
 
     def open(self, prefix: str, sink: Sink, until: float) -> PrefixWatch:
         """A new watch, once etcd has confirmed it."""
@@ -121,11 +126,14 @@ class Watching(Stream):
             self._reread(watch)
 
     def _refused(self, error: StoreRefusedError) -> None:
-        """We are not let in. Who opens a watch is told; one that was open waits, for a password that is being changed may
-        be refused for a while."""
+        """We are not let in. Who opens a watch is told; one that was open bears it for a while, for a password that is
+        being changed may be refused in between. But it is deaf meanwhile, so not for ever."""
         super()._refused(error)
+        now = self._clock.now()
+        if self._refused_since is None:
+            self._refused_since = now
         for watch in list(self._watches):
-            if not watch.confirmed:
+            if not watch.confirmed or now >= self._refused_since + _BEARABLE:
                 self._fail(watch, error)
 
     def _receive(self, response: Any) -> None:
@@ -146,6 +154,7 @@ class Watching(Stream):
             watch.seen = max(watch.seen, response.header.revision)
 
     def _created(self, response: Any) -> None:
+        self._refused_since = None
         with self._condition:
             watch, _ = self._asked.popleft()
             if not response.canceled:

@@ -21,7 +21,7 @@ _RESET = "Attempt(now.generation, 0, now.era + 1)"
 _GIVE_UP = """            *me.guard(),
             Compare(me.keys.leader, "create", "==", term),
             absent(me.keys.state),
-            absent(me.keys.member(task)),
+            unchanged(me.keys.member(task), seen),
 """
 _FOUND = "compares = [absent(me.keys.config), absent(me.keys.member(me.task))]"
 _ABANDONED = """            absent(old.leader),
@@ -43,7 +43,7 @@ _FINISH = '        (*me.guard(), Compare(me.key, "lease", "==", me.lease)),\n'
 _DEPART = 'Txn((*me.guard(), Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses())'
 _DECREE = 'Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]'
 _RESIGN = 'Txn((Compare(me.keys.leader, "create", "==", term),), (Delete(me.keys.leader),))'
-_VANISHED = "        if view.vanished != vanished:\n            return True\n"
+_VANISHED = "    if view.vanished != vanished:\n        return True\n"
 _NEWER = "if kv.mod > newest or (known is not None and kv.mod == known.mod and not known.version and kv != known):"
 _MISSING = "            self.fold_missing(key, revision)\n        for kv in kvs:"
 
