@@ -95,4 +95,4 @@ def _living(module: types.ModuleType) -> Iterator[types.FunctionType]:
         for member in members:
             inner = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
             if isinstance(inner, types.FunctionType):
-                yield inner
+                yield inspect.unwrap(inner)

@@ -80,7 +80,9 @@ class Crew:
         if code in GOOD:
             self.done.add(proc.slot)
         elif not any(other.slot == proc.slot for other in self.procs):
-            self._again.setdefault(proc.slot, now() + self._rng.uniform(0.05, 0.6))
+            # One that cannot even start is not started all the time.
+            rest = 3.0 if code == 1 else self._rng.uniform(0.05, 0.6)
+            self._again.setdefault(proc.slot, now() + rest)
 
     def send(self, slot: str, number: int, *, inner: bool) -> bool:
         """Send a signal to the newest process of the task, or to the command inside it; False if there is none."""

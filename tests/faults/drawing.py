@@ -46,7 +46,9 @@ def plan_of(seed: int, number: int) -> Plan:
     etcds = 1 if rng.random() < 0.2 else 3
     named_run = rng.random() < 0.85
     tasks = tuple(_task(rng, f"{role}/{index}") for role in roles for index in range(replicas[role]))
-    barriers = [BarrierPlan("epoch", ("worker",), rng.randint(4, 9), _on_loss(rng))]
+    work = round(rng.uniform(0.15, 0.7), 2)
+    generations = round(rng.uniform(0.6, 1.1) * calm / (work + 0.1))  # so that faults find it at work
+    barriers = [BarrierPlan("epoch", ("worker",), generations, _on_loss(rng))]
     if rng.random() < 0.5:
         barriers.insert(0, BarrierPlan("warm", roles, rng.randint(1, 3), "wait"))
     return Plan(
@@ -61,8 +63,9 @@ def plan_of(seed: int, number: int) -> Plan:
         fleeting=rng.random() < 0.1,
         named_run=named_run,
         named_index=rng.random() < (0.9 if named_run else 0.6),
+        shares=rng.choice((0, 1, 3)),
         barriers=tuple(barriers),
-        work=round(rng.uniform(0.1, 0.7), 2),
+        work=work,
         wait=rng.choice((3.0, 15.0, 15.0, 30.0)),
         tasks=tasks,
         faults=_faults(rng, theme, etcds, ttl, calm, tasks),

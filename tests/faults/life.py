@@ -144,9 +144,7 @@ class Life:
         self._insist("cluster", self.plan.wait, lambda: self._sealed(me.cluster(self.plan.wait)))
         for duty in (self._hear_changes, self._keep_checkpoints):
             threading.Thread(target=duty, args=(me,), daemon=True).start()
-        if str(me.task) == "worker/0":
-            self._insist("share", SOON, lambda: me.share("seed", self.plan.seed))
-        self._insist("get", self.plan.wait, lambda: me.get("seed", self.plan.wait))
+        self._tell(me)
         for barrier in self.plan.barriers:
             if me.task.role in barrier.roles:
                 self._meet(me, barrier)
@@ -154,6 +152,16 @@ class Life:
             self.recorder.call("wait_job", None, lambda: me.wait_job().phase)
         elif self.task.finish == "call":
             self._insist("finish", FINISH, me.finish)
+
+    def _tell(self, me: psbarrier.Member) -> None:
+        """One tells values, and the others wait for them."""
+        for number in range(self.plan.shares):
+            name = f"value-{number}"
+            if str(me.task) == "worker/1":
+                time.sleep(self.plan.work)
+                self._insist("share", SOON, lambda name=name: me.share(name, self.plan.seed), key=name)  # type: ignore[misc]
+            else:
+                self._insist("get", self.plan.wait, lambda name=name: me.get(name, self.plan.wait), key=name)  # type: ignore[misc]
 
     def _insist(self, name: str, limit: float | None, action: Callable[[], R], **args: Any) -> R:
         """Try again what failed because etcd was away, or because others were."""

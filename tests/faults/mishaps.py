@@ -14,7 +14,7 @@ from faults.plan import JOB, Cue, Fault
 from faults.recording import Journal, now
 from faults.storms import KINDS
 from faults.wires import Wires
-from faults.witness import EVERYTHING, text_of, ask
+from faults.witness import EVERYTHING, Witness, ask, text_of
 
 _SIGNALS = {
     "sigkill": signal.SIGKILL,
@@ -34,12 +34,13 @@ class Mishaps:
         wires: Wires,
         calls: CallFiles,
         addresses: Sequence[str],
+        witness: Witness,
         journal: Journal,
         faults: Sequence[Fault],
         began: float,
     ) -> None:
         self._crew, self._wires, self._calls, self._addresses = crew, wires, calls, addresses
-        self._journal, self._began = journal, began
+        self._witness, self._journal, self._began = witness, journal, began
         self._to_come = [fault for fault in faults if fault.kind not in KINDS]
         self._present: list[tuple[Fault, float, Undo]] = []
 
@@ -103,6 +104,8 @@ class Mishaps:
             case "revoke":
                 lease = self._calls.leases.get(slot)
                 return _nothing if lease is not None and self._revoke(lease) else None
+            case "forget":
+                return _nothing if compact(self._addresses, self._witness.complete) else None
             case _:
                 assert fault.kind == "revoke-run"
                 return _nothing if any([self._revoke(lease) for lease in run_leases(self._addresses)]) else None
@@ -117,10 +120,19 @@ def _nothing() -> None:
 
 
 def revoke(addresses: Sequence[str], lease: int) -> bool:
-    """End a lease, at whichever etcd can; whether one could."""
+    """End a lease; whether there was an etcd that could."""
+    return _done(addresses, "lease/revoke", ID=str(lease))
+
+
+def compact(addresses: Sequence[str], revision: int) -> bool:
+    """Let etcd forget what was before; whether there was an etcd that could."""
+    return _done(addresses, "kv/compaction", revision=str(revision), physical=True)
+
+
+def _done(addresses: Sequence[str], verb: str, **fields: str | bool) -> bool:
     for address in addresses:
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            if "header" in ask(address, "lease/revoke", ID=str(lease)):
+            if "header" in ask(address, verb, **fields):
                 return True
     return False
 

@@ -73,7 +73,7 @@ class BarrierPlan:
 class Plan:
     """One round. From `calm` on, in seconds after the start, nothing fails any more.
 
-    `work` are the seconds between two waits, `wait` the deadline of one, `checkpoint` the seconds between two guarded
+    worker/1 shares `shares` values, for which all others wait. `work` are the seconds between two waits or shares, `wait` the deadline of one, `checkpoint` the seconds between two guarded
     writes of each task. `fleeting`: the run goes by itself soon after its last process.
     """
 
@@ -88,6 +88,7 @@ class Plan:
     fleeting: bool = False
     named_run: bool = True
     named_index: bool = True
+    shares: int = 1
     barriers: tuple[BarrierPlan, ...] = ()
     work: float = 0.2
     wait: float = 15.0

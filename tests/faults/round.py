@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def play(plan: Plan, folder: Path) -> None:
         try:
             for task in plan.tasks:
                 crew.start(task.task)
-            mishaps = Mishaps(crew, wires, calls, addresses, journal, plan.faults, began)
+            mishaps = Mishaps(crew, wires, calls, addresses, witness, journal, plan.faults, began)
             _watch(plan, began, witness, calls, crew, mishaps, storms, wires, cluster, journal)
         finally:
             storms.stop()
@@ -98,19 +99,37 @@ def _watch(
 
 def _clear(plan: Plan, addresses: list[str], journal: Recorder) -> None:
     """Let the run go, and see what stays."""
-    journal.write(what="clearing", at=now(), runs=sorted(run_leases(addresses)))
-    retention = 4.0 * plan.ttl if plan.fleeting else 0.0
+    runs = sorted(run_leases(addresses))
+    journal.write(what="clearing", at=now(), runs=runs)
     if not plan.fleeting:
-        for lease in run_leases(addresses):
+        for lease in runs:
             revoke(addresses, lease)
-    until = now() + CLEAR + 2 * plan.ttl + retention
-    left = kvs(addresses)
-    while (left is None or left) and now() < until:
+    until = now() + CLEAR + 2 * plan.ttl + (4 * plan.ttl if plan.fleeting else 0)
+    while (left := _left(plan, addresses)) != ([], []) and now() < until:
         time.sleep(0.1)
-        left = kvs(addresses)
-    journal.write(what="left", at=now(), keys=[kv["key"] for kv in left] if left is not None else None)
-    said = ask(addresses[0], "lease/leases").get("leases", [])
-    for lease in said:
-        how = ask(addresses[0], "lease/timetolive", ID=lease["ID"], keys=True)
-        if int(how.get("TTL", -1)) > 0:
-            journal.write(what="lease", lease=int(lease["ID"]), ttl=int(how["TTL"]), granted=int(how["grantedTTL"]))
+    journal.write(what="left", at=now(), keys=left and left[0], leases=left and left[1], stray=len(_leases(addresses)))
+
+
+def _left(plan: Plan, addresses: list[str]) -> tuple[list[str], list[dict[str, int]]] | None:
+    """The keys that there are, and the leases but those that were granted for the retention of a run that was founded by
+    another one: they hold nothing, and run out by themselves. None when etcd does not say so."""
+    found = kvs(addresses)
+    if found is None:
+        return None
+    longest = 4 * plan.ttl if plan.fleeting else plan.ttl + 1
+    return [kv["key"] for kv in found], [lease for lease in _leases(addresses) if lease["granted"] <= longest]
+
+
+def _leases(addresses: list[str]) -> list[dict[str, int]]:
+    found = []
+    for address in addresses:
+        try:
+            for lease in ask(address, "lease/leases").get("leases", []):
+                how = ask(address, "lease/timetolive", ID=lease["ID"])
+                if int(how.get("TTL", -1)) > 0:
+                    found.append({"lease": int(lease["ID"]), "ttl": int(how["TTL"]), "granted": int(how["grantedTTL"])})
+        except (OSError, http.client.HTTPException, ValueError):
+            continue
+        else:
+            return found
+    return found

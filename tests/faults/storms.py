@@ -16,7 +16,7 @@ from psbarrier.etcd_cluster import EtcdCluster
 _AGREE = 6.0
 """Seconds that the etcds have to agree on a leader before one is befallen."""
 Undo = Callable[[], None]
-KINDS = {"kill", "stop", "pause", "partition", "slow", "isolate", "compact", "defragment"}
+KINDS = {"kill", "stop", "pause", "partition", "slow", "isolate", "compact", "defragment", "depose"}
 
 
 class Storms:
@@ -101,8 +101,26 @@ class Storms:
                 for victim in victims:
                     self._wires.isolate(victim, silent=fault.silent)
                 return self._wires.heal
+            case "depose":
+                return self._depose(victims[0])
             case "compact":
                 self._cluster.compact(self._witness.complete)
             case "defragment":
                 self._cluster.defragment(victims[0])
         return lambda: None
+
+    def _depose(self, leader: int) -> Undo:
+        """A leader is frozen until its successor leads; when it goes on, it is the only one that clients reach, for a moment."""
+        self._cluster.members[leader].pause()
+        self._cluster.partition({leader}, silent=True)
+        others = [index for index in range(len(self._cluster.members)) if index != leader]
+
+        def undo() -> None:
+            for other in others:
+                self._wires.isolate(other, silent=False)
+            self._cluster.members[leader].resume()
+            self._enough.wait(2.0)
+            self._cluster.heal()
+            self._wires.heal()
+
+        return undo

@@ -1,17 +1,20 @@
-"""Tap: which process wrote which revision of etcd, with what authority, and which leases it revoked."""
+"""Tap: which process wrote which revision of etcd, with what authority; which leases it was told live, and revoked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from faults.recording import Journal, now
 from psbarrier.store.base import Delete, Put, Txn, TxnReply
 from psbarrier.store.etcd import EtcdStore
+from psbarrier.store.keepalive import LeaseKeeping
 
 
 def tap(journal: Journal) -> None:
-    """From now on every transaction of this process that changed something, and every revocation, is recorded."""
-    txn, revoke = EtcdStore.txn, EtcdStore.revoke
+    """From now on every transaction of this process that changed something, every revocation and every confirmed beat is
+    recorded."""
+    txn, revoke, grant, keep = EtcdStore.txn, EtcdStore.revoke, EtcdStore.grant, EtcdStore.keep
     authority: list[dict[str, Any]] = [{}]
 
     def tapped(self: EtcdStore, wanted: Txn, *, until: float) -> TxnReply:
@@ -27,6 +30,21 @@ def tap(journal: Journal) -> None:
         journal.write(what="revoke", lease=lease, at=now())
         revoke(self, lease, until=until)
 
+    def granted(self: EtcdStore, ttl: int, *, until: float) -> int:
+        sent = now()
+        lease = grant(self, ttl, until=until)
+        journal.write(what="beat", lease=lease, sent=sent, ttl=ttl, at=now())
+        return lease
+
+    def kept(self: EtcdStore, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
+        def beaten(sent: float, ttl: int) -> None:
+            journal.write(what="beat", lease=lease, sent=sent, ttl=ttl, at=now())
+            on_beat(sent, ttl)
+
+        return keep(self, lease, interval=interval, on_beat=beaten)
+
+    EtcdStore.grant = granted  # type: ignore[method-assign]
+    EtcdStore.keep = kept  # type: ignore[method-assign]
     EtcdStore.txn = tapped  # type: ignore[method-assign]
     EtcdStore.revoke = revoked  # type: ignore[method-assign]
 

@@ -84,7 +84,9 @@ class Witness:
     def _read(self, answer: http.client.HTTPResponse, seen: int) -> int:
         with contextlib.suppress(TimeoutError):
             while not self._stop.is_set() and (line := answer.readline()):
-                said = json.loads(line)["result"]
+                said = json.loads(line).get("result")
+                if said is None:  # an etcd that ends says so
+                    return seen
                 if said.get("canceled"):
                     return max(seen, int(said.get("compact_revision", 1)) - 1)
                 events = said.get("events", [])

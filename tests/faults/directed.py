@@ -1,0 +1,146 @@
+"""Directed: plans that bring one situation about, in which a mistake must show; and without one, nothing may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from attrs import evolve
+
+from faults.plan import BarrierPlan, Cue, Fault, Plan, TaskPlan
+
+_WORKERS = (TaskPlan("worker/0"), TaskPlan("worker/1"))
+_PLAIN = Plan(
+    seed=0,
+    round=0,
+    theme="",
+    etcds=1,
+    barriers=(BarrierPlan("epoch", ("worker",), 8),),
+    work=0.4,
+    tasks=_WORKERS,
+    calm=5.0,
+)
+
+
+def plain() -> Plan:
+    """Three workers, and nothing happens."""
+    tasks = (*_WORKERS, TaskPlan("worker/2"))
+    return evolve(_PLAIN, replicas={"worker": 3}, tasks=tasks, calm=1.0, work=0.3)
+
+
+def blink() -> Plan:
+    """A worker that waits loses etcd for a moment, and the barrier is released meanwhile."""
+    faults = [Fault("cut", 0.02, 0.9, "worker/0", cue=Cue("worker/0", "wait", count)) for count in (2, 4, 6)]
+    return evolve(_PLAIN, faults=tuple(faults), calm=7.0, wait=14.0, work=0.6)
+
+
+def whisper() -> Plan:
+    """A worker that waits for a value loses etcd for a moment, and the value is the very next thing that etcd hears."""
+    cuts = [Fault("cut", 0.3, 0.6, "worker/0", cue=Cue("worker/1", "share", count)) for count in (2, 4)]
+    return evolve(_PLAIN, faults=tuple(cuts), shares=6, work=0.6, checkpoint=60.0, calm=6.0, wait=12.0, barriers=_long(2))
+
+
+def forgetful() -> Plan:
+    """As `blink`, and etcd forgets what happened meanwhile."""
+    cues = [Cue("worker/0", "wait", count) for count in (2, 4, 6)]
+    cuts = [Fault("cut", 0.02, 1.4, "worker/0", cue=cue) for cue in cues]
+    return evolve(blink(), faults=(*cuts, *(Fault("forget", 1.2, cue=cue) for cue in cues)), calm=8.0)
+
+
+def asleep() -> Plan:
+    """A worker is stopped for longer than its TTL, again and again, with an answer to its keep-alive on the way."""
+    stops = [Fault("sigstop", at, 4.2, "worker/0") for at in (2.5, 9.0, 15.5)]
+    delay = Fault("delay", 0.0, 22.0, "worker/0", size=0.2)
+    return evolve(_PLAIN, faults=(delay, *stops), calm=21.0, checkpoint=0.04, barriers=_long(60))
+
+
+def deposed() -> Plan:
+    """A leader of etcd that does not know yet that it was replaced tells of leases that it never heard of."""
+    return evolve(_PLAIN, etcds=3, faults=(Fault("depose", 0.0, 4.5, "leader"),), calm=8.0, ttl=4, barriers=_long(20))
+
+
+def torn() -> Plan:
+    """The answers to writes of the user's own get lost."""
+    cuts = [Fault("cut", 0.45, 0.5, "worker/0", cue=Cue("worker/0", "checkpoint", count)) for count in (3, 8, 13, 18)]
+    delay = Fault("delay", 0.0, 20.0, "worker/0", size=0.3)
+    return evolve(_PLAIN, faults=(delay, *cuts), calm=14.0, ttl=4, checkpoint=0.2, barriers=_long(14))
+
+
+def last_word() -> Plan:
+    """The answer to a worker's finish gets lost, while another one still works."""
+    delay = Fault("delay", 0.0, 20.0, "worker/0", size=0.25)
+    cut = Fault("cut", 0.38, 0.6, "worker/0", cue=Cue("worker/0", "finish"))
+    tasks = (*_WORKERS, TaskPlan("worker/2", crashes=(3,)))
+    barriers = (BarrierPlan("epoch", ("worker",), 3),)
+    return evolve(
+        _PLAIN, faults=(delay, cut), replicas={"worker": 3}, tasks=tasks, calm=12.0, ttl=4, barriers=barriers
+    )
+
+
+def usurped() -> Plan:
+    """A second process takes a task by force, while the first one lives."""
+    return evolve(_PLAIN, faults=tuple(Fault("usurp", at, 0.0, "worker/1") for at in (2.0, 4.0)), calm=6.0)
+
+
+def returned() -> Plan:
+    """A task that waits at a barrier is taken by another process, which comes to the same barrier."""
+    faults = []
+    for count in (3, 6):
+        cue = Cue("worker/1", "wait", count)
+        faults += [Fault("sigstop", 0.01, 3.0, "worker/0", cue=cue), Fault("usurp", 0.02, 0.0, "worker/1", cue=cue)]
+    return evolve(_PLAIN, faults=tuple(faults), ttl=5, calm=14.0, barriers=_long(14), wait=30.0)
+
+
+def sleeping_leader() -> Plan:
+    """The leader is stopped for longer than its TTL, and wakes up to news that its successor has dealt with."""
+    tasks = (*_WORKERS, TaskPlan("worker/2"))
+    stops = [Fault("sigstop", at, 4.0, "worker/0") for at in (2.5, 9.0)]
+    kills = [Fault("sigkill", at, 0.0, "worker/1") for at in (2.6, 9.1)]
+    return evolve(
+        _PLAIN, replicas={"worker": 3}, tasks=tasks, faults=(*stops, *kills), calm=14.0, barriers=_long(25), wait=30.0
+    )
+
+
+def impatient() -> Plan:
+    """One worker is stopped for longer than the others want to wait."""
+    stops = [Fault("sigstop", at, 3.5, "worker/1") for at in (2.0, 6.5)]
+    return evolve(_PLAIN, faults=tuple(stops), ttl=6, wait=1.0, calm=11.0, barriers=_long(14))
+
+
+def forsaken() -> Plan:
+    """A parameter server, which only waits, loses its lease."""
+    tasks = (TaskPlan("ps/0"), *_WORKERS)
+    return evolve(
+        _PLAIN,
+        replicas={"ps": 1, "worker": 2},
+        tasks=tasks,
+        faults=(Fault("revoke", 2.5, 0.0, "ps/0"),),
+        calm=3.5,
+        checkpoint=60.0,
+        barriers=_long(40),
+    )
+
+
+def _long(generations: int) -> tuple[BarrierPlan, ...]:
+    return (BarrierPlan("epoch", ("worker",), generations),)
+
+
+PLANS: Mapping[str, Callable[[], Plan]] = {
+    "plain": plain,
+    "blink": blink,
+    "whisper": whisper,
+    "forgetful": forgetful,
+    "asleep": asleep,
+    "deposed": deposed,
+    "torn": torn,
+    "last word": last_word,
+    "usurped": usurped,
+    "returned": returned,
+    "sleeping leader": sleeping_leader,
+    "impatient": impatient,
+    "forsaken": forsaken,
+}
+
+
+def directed(name: str, number: int, flaw: str = "") -> Plan:
+    """The plan of that name, as round `number`."""
+    return evolve(PLANS[name](), theme=name, seed=0, round=number, flaw=flaw)

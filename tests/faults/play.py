@@ -1,0 +1,55 @@
+"""Play one round in a process of its own, as `python -m faults.play FOLDER`: FOLDER.plan.json in, FOLDER.json out.
+
+The folder itself stays only when a promise was broken, or a mistake was planted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from faults.checker import check
+from faults.history import History, read
+from faults.plan import Plan
+from faults.round import play
+from faults.verdict import Violation
+
+
+def verdict(history: History, violations: list[Violation], seconds: float) -> dict[str, Any]:
+    """What is kept of every round."""
+    plan = history.plan
+    return {
+        "seed": plan.seed,
+        "round": plan.round,
+        "theme": plan.theme,
+        "flaw": plan.flaw,
+        "seconds": round(seconds, 1),
+        "faults": dict(Counter(fault.kind for fault in history.faults)),
+        "calls": sum(len(process.calls) for process in history.processes),
+        "revisions": len(history.revisions),
+        "processes": len(history.ended),
+        "late": round(sum(end - begin for begin, end in history.late), 2),
+        "violations": [[violation.promise, violation.text] for violation in violations],
+    }
+
+
+def main(folder: Path) -> None:
+    plan = Plan.loads(Path(f"{folder}.plan.json").read_text())
+    shutil.rmtree(folder, ignore_errors=True)
+    began = time.monotonic()
+    play(plan, folder)
+    history = read(folder)
+    violations = check(history)
+    said = verdict(history, violations, time.monotonic() - began)
+    Path(f"{folder}.json").write_text(json.dumps(said, indent=1))
+    if not violations and not plan.flaw:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
