@@ -32,6 +32,7 @@ CHECKS: tuple[Callable[[History], Iterator[Violation]], ...] = (
     partial(barriers_check.farewells, soon=NEWS),
     endings_check.states,
     endings_check.counts,
+    endings_check.runs,
     endings_check.finishes,
     endings_check.epochs,
 )

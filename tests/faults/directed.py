@@ -9,6 +9,7 @@ from attrs import evolve
 from faults.plan import BarrierPlan, Cue, Fault, Plan, TaskPlan
 
 _WORKERS = (TaskPlan("worker/0"), TaskPlan("worker/1"))
+_SECOND_LATER = (TaskPlan("worker/0"), TaskPlan("worker/1", pace=3.0))
 _PLAIN = Plan(
     seed=0,
     round=0,
@@ -27,10 +28,17 @@ def plain() -> Plan:
     return evolve(_PLAIN, replicas={"worker": 3}, tasks=tasks, calm=1.0, work=0.3)
 
 
+def fleeting() -> Plan:
+    """A run is kept for a few seconds only, unless somebody keeps it."""
+    return evolve(_PLAIN, fleeting=True, calm=1.0, barriers=_long(40))
+
+
 def blink() -> Plan:
-    """A worker that waits loses etcd for a moment, and the barrier is released meanwhile."""
-    faults = [Fault("cut", 0.02, 0.9, "worker/0", cue=Cue("worker/0", "wait", count)) for count in (2, 4, 6)]
-    return evolve(_PLAIN, faults=tuple(faults), calm=7.0, wait=14.0, work=0.6)
+    """A worker that waits loses etcd for a while, and the barrier is released meanwhile."""
+    faults = [Fault("cut", 0.05, 2.3, "worker/0", cue=Cue("worker/0", "wait", count)) for count in (2, 4)]
+    return evolve(
+        _PLAIN, faults=tuple(faults), tasks=_SECOND_LATER, ttl=6, calm=8.0, wait=16.0, work=0.5, barriers=_long(5)
+    )
 
 
 def whisper() -> Plan:
@@ -41,16 +49,15 @@ def whisper() -> Plan:
 
 def forgetful() -> Plan:
     """As `blink`, and etcd forgets what happened meanwhile."""
-    cues = [Cue("worker/0", "wait", count) for count in (2, 4, 6)]
-    cuts = [Fault("cut", 0.02, 1.4, "worker/0", cue=cue) for cue in cues]
-    return evolve(blink(), faults=(*cuts, *(Fault("forget", 1.2, cue=cue) for cue in cues)), calm=8.0)
+    compactions = [Fault("forget", 2.2, cue=Cue("worker/0", "wait", count)) for count in (2, 4)]
+    return evolve(blink(), faults=(*blink().faults, *compactions))
 
 
 def asleep() -> Plan:
     """A worker is stopped for longer than its TTL, again and again, with an answer to its keep-alive on the way."""
-    stops = [Fault("sigstop", at, 4.2, "worker/0") for at in (2.5, 9.0, 15.5)]
-    delay = Fault("delay", 0.0, 22.0, "worker/0", size=0.2)
-    return evolve(_PLAIN, faults=(delay, *stops), calm=21.0, checkpoint=0.04, barriers=_long(60))
+    stops = [Fault("sigstop", at, 5.5, "worker/0") for at in (5.0, 14.0)]
+    delay = Fault("delay", 3.5, 17.0, "worker/0", size=0.4)
+    return evolve(_PLAIN, faults=(delay, *stops), ttl=3, calm=21.0, checkpoint=0.04, barriers=_long(40))
 
 
 def deposed() -> Plan:
@@ -69,10 +76,9 @@ def last_word() -> Plan:
     """The answer to a worker's finish gets lost, while another one still works."""
     delay = Fault("delay", 0.0, 20.0, "worker/0", size=0.25)
     cut = Fault("cut", 0.38, 0.6, "worker/0", cue=Cue("worker/0", "finish"))
-    tasks = (*_WORKERS, TaskPlan("worker/2", crashes=(3,)))
-    barriers = (BarrierPlan("epoch", ("worker",), 3),)
+    tasks = (*_WORKERS, TaskPlan("worker/2", linger=3.0))
     return evolve(
-        _PLAIN, faults=(delay, cut), replicas={"worker": 3}, tasks=tasks, calm=12.0, ttl=4, barriers=barriers
+        _PLAIN, faults=(delay, cut), replicas={"worker": 3}, tasks=tasks, calm=12.0, ttl=4, barriers=_long(3)
     )
 
 
@@ -86,17 +92,43 @@ def returned() -> Plan:
     faults = []
     for count in (3, 6):
         cue = Cue("worker/1", "wait", count)
-        faults += [Fault("sigstop", 0.01, 3.0, "worker/0", cue=cue), Fault("usurp", 0.02, 0.0, "worker/1", cue=cue)]
-    return evolve(_PLAIN, faults=tuple(faults), ttl=5, calm=14.0, barriers=_long(14), wait=30.0)
-
-
-def sleeping_leader() -> Plan:
-    """The leader is stopped for longer than its TTL, and wakes up to news that its successor has dealt with."""
-    tasks = (*_WORKERS, TaskPlan("worker/2"))
-    stops = [Fault("sigstop", at, 4.0, "worker/0") for at in (2.5, 9.0)]
-    kills = [Fault("sigkill", at, 0.0, "worker/1") for at in (2.6, 9.1)]
+        faults += [Fault("sigstop", 0.03, 3.0, "worker/0", cue=cue), Fault("usurp", 0.06, 0.0, "worker/1", cue=cue)]
+    tasks = (TaskPlan("ps/0"), TaskPlan("worker/0", pace=3.0), TaskPlan("worker/1"))
+    replicas = {"ps": 1, "worker": 2}
     return evolve(
-        _PLAIN, replicas={"worker": 3}, tasks=tasks, faults=(*stops, *kills), calm=14.0, barriers=_long(25), wait=30.0
+        _PLAIN,
+        replicas=replicas,
+        tasks=tasks,
+        faults=tuple(faults),
+        ttl=5,
+        calm=14.0,
+        barriers=_long(9),
+        wait=30.0,
+        stagger=1.0,
+    )
+
+
+def late_decree() -> Plan:
+    """What a leader has sent arrives after another has taken over."""
+    tasks = (*_WORKERS, TaskPlan("worker/2"))
+    cue = Cue("worker/1", "join", 2)
+    faults = (
+        Fault("delay", 4.0, 16.0, "worker/0", size=0.4),
+        Fault("usurp", 6.0, 0.0, "worker/1"),
+        Fault("cut", 1.45, 1.75, "worker/0", silent=True, cue=cue),
+        Fault("revoke", 1.7, 0.0, "worker/0", cue=cue),
+    )
+    return evolve(
+        _PLAIN,
+        replicas={"worker": 3},
+        tasks=tasks,
+        faults=faults,
+        ttl=12,
+        calm=12.0,
+        barriers=_long(18),
+        wait=30.0,
+        stagger=1.0,
+        checkpoint=1.0,
     )
 
 
@@ -126,6 +158,7 @@ def _long(generations: int) -> tuple[BarrierPlan, ...]:
 
 PLANS: Mapping[str, Callable[[], Plan]] = {
     "plain": plain,
+    "fleeting": fleeting,
     "blink": blink,
     "whisper": whisper,
     "forgetful": forgetful,
@@ -135,7 +168,7 @@ PLANS: Mapping[str, Callable[[], Plan]] = {
     "last word": last_word,
     "usurped": usurped,
     "returned": returned,
-    "sleeping leader": sleeping_leader,
+    "late decree": late_decree,
     "impatient": impatient,
     "forsaken": forsaken,
 }

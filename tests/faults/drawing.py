@@ -85,6 +85,7 @@ def _task(rng: random.Random, task: str) -> TaskPlan:
         term=rng.choice(("leave", "die")),
         crashes=crashes,
         finish=rng.choice(("call", "block")),
+        linger=rng.choice((0.0, 0.0, 0.4)),
     )
 
 

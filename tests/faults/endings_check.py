@@ -106,6 +106,25 @@ def _counted(
             yield Violation("crash", f"{at}: crash {version} of {name} ended the job")
 
 
+def runs(history: History) -> Iterator[Violation]:
+    """A run lives as long as one of its members does."""
+    for step in steps(history):
+        for change in step.revision.changes:
+            where = place(change.key)
+            if where is None or where.rest != "config" or not change.deleted:
+                continue
+            config = step.before[change.key]
+            if any(lease == config.lease for lease, _ in history.revokes) or step.revision.at > history.over > 0:
+                continue
+            alive = [
+                key
+                for key, kv in step.after.items()
+                if key.startswith(f"{where.root}members/") and not Registration.unpack(key, kv.value).finished
+            ]
+            if alive:
+                yield Violation("run", f"revision {step.revision.number}: the run went, and {alive} were registered")
+
+
 def finishes(history: History) -> Iterator[Violation]:
     """Who was told that its task is finished has finished it, or the job had succeeded before."""
     done: dict[tuple[Life, str], float] = {}

@@ -148,6 +148,7 @@ class Life:
         for barrier in self.plan.barriers:
             if me.task.role in barrier.roles:
                 self._meet(me, barrier)
+        time.sleep(self.task.linger)
         if me.task.role != "worker":
             self.recorder.call("wait_job", None, lambda: me.wait_job().phase)
         elif self.task.finish == "call":
@@ -179,7 +180,7 @@ class Life:
         barrier = self._insist("barrier", SOON, lambda: me.barrier(plan.name, plan.roles, plan.on_loss))
         number = 0
         while barrier.generation < plan.generations:
-            time.sleep(self.plan.work * self.rng.uniform(0.5, 1.5))
+            time.sleep(self.task.pace * self.plan.work * self.rng.uniform(0.5, 1.5))
             self._accident()
             generation = barrier.generation
             if generation >= plan.generations:

@@ -151,12 +151,13 @@ def _certain(process: Process, tenure: Tenure, until: float) -> float:
 
 def certainty(history: History) -> Iterator[Violation]:
     """`guard()` is given to nobody whose lease has run out, even to who does not know it."""
-    revoked = {lease for lease, _ in history.revokes}
-    revoked |= {lease for process in history.processes for lease, _ in process.revokes}
+    revokes = [*history.revokes, *(revoke for process in history.processes for revoke in process.revokes)]
     written = {write.revision for process in history.processes for write in process.writes}
     for process, tenure in held(history):
         ended = tenure.ended
-        if ended is None or tenure.lease in revoked or ended.number in written or _reported(tenure):
+        if ended is None or ended.number in written or _reported(tenure):
+            continue
+        if any(lease == tenure.lease and at <= ended.at for lease, at in revokes):
             continue
         for call in process.calls:
             if call.name == "guard" and call.end is not None and not call.error and call.begin > ended.at:

@@ -15,9 +15,12 @@ _PUT_OVER = """            from psbarrier.store.base import Put
             yield from self._settle(Txn(then=(over,)))
             return
 """
-_FENCE = """    compares = [Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]
+_FENCES = """    compares = [Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]
     compares += [unchanged(key, mod) for key, mod in seen.items()]
-"""
+    puts = [Put(key, value, me.run_lease) for key, value in writes.items()]
+    return Txn((*me.guard(), *compares),"""
+_NO_FENCES = """    puts = [Put(key, value, me.run_lease) for key, value in writes.items()]
+    return Txn((),"""
 _FINISH = '        (*me.guard(), Compare(me.key, "lease", "==", me.lease)),\n        t'
 
 
@@ -45,6 +48,22 @@ FLAWS = (
         "certain",
         ("psbarrier.hold", "self._clock.confirm(sent)", "self._clock.confirm(self._store.clock.now())"),
     ),
+    _flaw(
+        "a guard while nothing is certain",
+        "asleep",
+        "certain",
+        ("psbarrier.member", "if self.state is MemberState.SUSPENDED:", "if False:"),
+    ),
+    _flaw(
+        "a run that nobody keeps",
+        "fleeting",
+        "run",
+        (
+            "psbarrier.hold",
+            "keeping = self._store.keep(lease, interval=interval, on_beat=self._run_beaten)",
+            "self._store.clock.now()",
+        ),
+    ),
     _flaw("a death believed at the first word", "deposed", "lost", ("psbarrier.store.keepalive", _DOUBT, "if False:")),
     _flaw(
         "a death that nobody hears of",
@@ -68,10 +87,9 @@ FLAWS = (
     _flaw("force by a put, not a revocation", "usurped", "slot", ("psbarrier.flows.joining", _REVOKE, _PUT_OVER)),
     _flaw(
         "a leader without its fences",
-        "sleeping leader",
+        "late decree",
         "authority leader epoch gone",
-        ("psbarrier.protocol.transactions", _FENCE, "    compares = []\n"),
-        ("psbarrier.protocol.transactions", "Txn((*me.guard(), *compares),", "Txn((*compares,),"),
+        ("psbarrier.protocol.transactions", _FENCES, _NO_FENCES),
     ),
     _flaw(
         "released by all but one",

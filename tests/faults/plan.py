@@ -41,7 +41,8 @@ class Fault:
 @frozen
 class TaskPlan:
     """One task. `guarded`: run by `psbarrier run`. `term`: what SIGTERM does. `crashes`: at which of its waits, counted
-    over all its incarnations, it ends with an error of its own.
+    over all its incarnations, it ends with an error of its own. `pace`: how much longer it works than others; `linger`:
+    how many seconds it needs before it finishes.
     """
 
     task: str
@@ -49,6 +50,8 @@ class TaskPlan:
     term: Literal["leave", "die"] = "leave"
     crashes: tuple[int, ...] = ()
     finish: Literal["call", "block"] = "call"
+    pace: float = 1.0
+    linger: float = 0.0
 
     @property
     def role(self) -> str:
@@ -74,7 +77,7 @@ class Plan:
     """One round. From `calm` on, in seconds after the start, nothing fails any more.
 
     worker/1 shares `shares` values, for which all others wait. `work` are the seconds between two waits or shares, `wait` the deadline of one, `checkpoint` the seconds between two guarded
-    writes of each task. `fleeting`: the run goes by itself soon after its last process.
+    writes of each task, `stagger` those between the starts of two. `fleeting`: the run goes by itself soon after its last process.
     """
 
     seed: int
@@ -93,6 +96,7 @@ class Plan:
     work: float = 0.2
     wait: float = 15.0
     checkpoint: float = 0.3
+    stagger: float = 0.0
     tasks: tuple[TaskPlan, ...] = ()
     faults: tuple[Fault, ...] = ()
     calm: float = 6.0

@@ -43,6 +43,7 @@ def play(plan: Plan, folder: Path) -> None:
         try:
             for task in plan.tasks:
                 crew.start(task.task)
+                time.sleep(plan.stagger)
             mishaps = Mishaps(crew, wires, calls, addresses, witness, journal, plan.faults, began)
             _watch(plan, began, witness, calls, crew, mishaps, storms, wires, cluster, journal)
         finally:
