@@ -113,7 +113,10 @@ def meetings(history: History) -> Iterator[Violation]:
         yield from _answer(who, call, generation, told[which])
         if generation is not None and call.end is not None and not call.error:
             known = orders[which, generation]
-            if not 0 <= int(call.result) < history.plan.parties(which[1]) or known.setdefault(call.result, wait) != wait:
+            if (
+                not 0 <= int(call.result) < history.plan.parties(which[1])
+                or known.setdefault(call.result, wait) != wait
+            ):
                 yield Violation("order", f"{who} came as number {call.result} in generation {generation}, as {known}")
             for other in told[which].released[generation].values():
                 begun = waits.get((which, other))
@@ -131,7 +134,9 @@ def _answer(who: str, call: Call, generation: int | None, ghost: Told) -> Iterat
         if call.result == -1 and generation is not None:
             yield Violation("told", f"{who} returned -1, and was counted in generation {generation}")
         if call.result == -1 and int(call.args["generation"]) not in ghost.released:
-            yield Violation("told", f"{who} was told that generation {call.args['generation']} is over, which it never was")
+            yield Violation(
+                "told", f"{who} was told that generation {call.args['generation']} is over, which it never was"
+            )
     elif generation is not None and {"BarrierBrokenError", "JobOverError"} & set(call.kinds):
         yield Violation("outcome", f"{who} raised {call.error}, and was counted in generation {generation}")
 
@@ -163,7 +168,12 @@ def values(history: History, soon: float) -> Iterator[Violation]:
         for change in step.revision.changes:
             where = place(change.key)
             life = step.life(where.root) if where else None
-            if where is not None and life is not None and where.rest.startswith("control/shared/") and not change.deleted:
+            if (
+                where is not None
+                and life is not None
+                and where.rest.startswith("control/shared/")
+                and not change.deleted
+            ):
                 when.setdefault((life, where.rest.removeprefix("control/shared/")), step.revision.at)
     for process, tenure in held(history):
         for call in process.calls:
@@ -184,4 +194,6 @@ def farewells(history: History, soon: float) -> Iterator[Violation]:
             end = process.last if call.end is None else call.end
             due = max(tenure.ended.at, history.calm) + soon
             if call.begin < due and end > due + process.lateness(due - soon, end):
-                yield Violation("news", f"{process.name} still waited in {call.name} at {end:.3f}, and {tenure} had ended")
+                yield Violation(
+                    "news", f"{process.name} still waited in {call.name} at {end:.3f}, and {tenure} had ended"
+                )

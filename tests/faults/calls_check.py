@@ -43,7 +43,9 @@ def once(history: History) -> Iterator[Violation]:
             expected = {0, 1} if call.end is None or call.error else {int(call.result)}
             if times not in expected:
                 how = call.error or call.result
-                yield Violation("once", f"{process.name} {call.args['unique']} ended with {how}, and was applied {times} times")
+                yield Violation(
+                    "once", f"{process.name} {call.args['unique']} ended with {how}, and was applied {times} times"
+                )
 
 
 def errors(history: History) -> Iterator[Violation]:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from faults.crew import environment
 from faults.plan import Plan
 
 Verdict = dict[str, Any]
@@ -25,7 +26,7 @@ class Campaign:
     """Plays plans into `out`; `tell` gets one line for each."""
 
     def __init__(self, out: Path, parallel: int, tell: Callable[[str], None]) -> None:
-        self.out, self.parallel, self.tell = out, parallel, tell
+        self.out, self.parallel, self.tell = out.absolute(), parallel, tell
         out.mkdir(parents=True, exist_ok=True)
 
     def play(self, plans: Iterable[Plan]) -> Iterator[Verdict]:
@@ -45,7 +46,13 @@ class Campaign:
             with open(f"{folder}.log", "wb") as log:
                 try:
                     subprocess.run(
-                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=_LONGEST, check=True
+                        command,
+                        env=environment(),
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        timeout=_LONGEST,
+                        check=True,
                     )
                 except subprocess.SubprocessError as error:
                     return self._failed(plan, f"{error}; see {folder}.log")

@@ -21,6 +21,13 @@ GOOD = {0, 21, 110}
 """How a process ends that is not to be started again: its task is done, or the job is over."""
 
 
+def environment() -> dict[str, str]:
+    """Ours, in which these modules are found, and nothing is said about psbarrier except which etcd to run."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PSBARRIER_")}
+    etcd = {name: value for name, value in os.environ.items() if name == "PSBARRIER_ETCD"}
+    return {**ours, **etcd, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONFAULTHANDLER": "1"}
+
+
 class Proc:
     """One process that the supervisor has started."""
 
@@ -48,16 +55,15 @@ class Crew:
         plan = self._plan.task(slot)
         manner = manner or ("guardian" if plan.guarded else "bare")
         name = f"{slot.replace('/', '-')}-{self._serial}-{manner}"
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PSBARRIER_")},
-            "PSBARRIER_ENDPOINTS": self._wires.endpoints(slot, self._serial),
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-            "PYTHONFAULTHANDLER": "1",
-        }
         command = [sys.executable, "-m", "faults.program", str(self._folder), slot, str(self._serial), manner]
         with open(self._folder / f"out-{name}.txt", "wb") as out:
             popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**environment(), "PSBARRIER_ENDPOINTS": self._wires.endpoints(slot, self._serial)},
+                start_new_session=True,
             )
         self._sitter.guard(popen.pid, grace=0.0)
         self.procs.append(Proc(slot, self._serial, manner, popen))

@@ -44,7 +44,9 @@ def blink() -> Plan:
 def whisper() -> Plan:
     """A worker that waits for a value loses etcd for a moment, and the value is the very next thing that etcd hears."""
     cuts = [Fault("cut", 0.3, 0.6, "worker/0", cue=Cue("worker/1", "share", count)) for count in (2, 4)]
-    return evolve(_PLAIN, faults=tuple(cuts), shares=6, work=0.6, checkpoint=60.0, calm=6.0, wait=12.0, barriers=_long(2))
+    return evolve(
+        _PLAIN, faults=tuple(cuts), shares=6, work=0.6, checkpoint=60.0, calm=6.0, wait=12.0, barriers=_long(2)
+    )
 
 
 def forgetful() -> Plan:
@@ -77,9 +79,7 @@ def last_word() -> Plan:
     delay = Fault("delay", 0.0, 20.0, "worker/0", size=0.25)
     cut = Fault("cut", 0.38, 0.6, "worker/0", cue=Cue("worker/0", "finish"))
     tasks = (*_WORKERS, TaskPlan("worker/2", linger=3.0))
-    return evolve(
-        _PLAIN, faults=(delay, cut), replicas={"worker": 3}, tasks=tasks, calm=12.0, ttl=4, barriers=_long(3)
-    )
+    return evolve(_PLAIN, faults=(delay, cut), replicas={"worker": 3}, tasks=tasks, calm=12.0, ttl=4, barriers=_long(3))
 
 
 def usurped() -> Plan:

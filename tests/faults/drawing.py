@@ -104,7 +104,8 @@ def _faults(
 
 def _of_etcd(rng: random.Random, etcds: int, calm: float) -> list[Fault]:
     """One after the other, for what befalls etcd concerns all of it."""
-    faults, at = [], rng.uniform(0.8, 3.0)
+    faults: list[Fault] = []
+    at = rng.uniform(0.8, 3.0)
     kinds = {kind: weight for kind, weight in ETCD_FAULTS.items() if etcds > 1 or kind in ALONE}
     while at < calm - 0.7 and len(faults) < 3:
         kind = rng.choices(list(kinds), list(kinds.values()))[0]

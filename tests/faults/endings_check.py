@@ -98,7 +98,9 @@ def _counted(
             yield Violation("finish", f"{at}: {version} are counted of {name}, and {count} have finished")
     elif kind == "crashes":
         if version != len(crashed[life, name]):
-            yield Violation("crash", f"{at}: {version} are counted of {name}, and there were {len(crashed[life, name])}")
+            yield Violation(
+                "crash", f"{at}: {version} are counted of {name}, and there were {len(crashed[life, name])}"
+            )
         if version > history.plan.max_restarts and f"{root}control/state" not in step.after:
             yield Violation("crash", f"{at}: crash {version} of {name}, and the job goes on")
         now, before = step.after.get(f"{root}control/state"), step.before.get(f"{root}control/state")
@@ -141,7 +143,11 @@ def finishes(history: History) -> Iterator[Violation]:
                 won[life] = step.revision.at
     for process, tenure in held(history):
         for call in process.calls:
-            ok = call.end is not None and not call.error and (call.name == "finish" or call.name == "exit" and not call.args["why"])
+            ok = (
+                call.end is not None
+                and not call.error
+                and (call.name == "finish" or (call.name == "exit" and not call.args["why"]))
+            )
             if ok and (tenure.life, tenure.task) not in done and tenure.life not in won:
                 yield Violation("finish", f"{process.name} was told that it has finished, and has not")
 

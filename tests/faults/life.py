@@ -135,8 +135,8 @@ class Life:
         try:
             self._live(me)
         except BaseException as error:
-            trace = error.__traceback__
-            self.recorder.call("exit", FINISH + CLOSING, lambda: me.__exit__(type(error), error, trace), why=repr(error))
+            how = type(error), error, error.__traceback__
+            self.recorder.call("exit", FINISH + CLOSING, lambda: me.__exit__(*how), why=repr(error))
             raise
         self.recorder.call("exit", FINISH + CLOSING, lambda: me.__exit__(None, None, None), why="")
 
@@ -217,7 +217,7 @@ class Life:
         changes = me.changes(self.plan.wait)
         while True:
             try:
-                self.recorder.call("changes", self.plan.wait, lambda: self._sealed(next(changes)))
+                self.recorder.call("changes", self.plan.wait, lambda it=changes: self._sealed(next(it)))  # type: ignore[misc]
             except GateTimeoutError:
                 changes = me.changes(self.plan.wait)
             except StoreUnavailableError:

@@ -41,7 +41,9 @@ def slots(history: History) -> Iterator[Violation]:
             if before.incarnation != after.incarnation:
                 yield Violation("slot", f"revision {step.revision.number}: {after} was written over {before}")
             if before.finished and after != before:
-                yield Violation("slot", f"revision {step.revision.number}: {change.key} had finished, and was written again")
+                yield Violation(
+                    "slot", f"revision {step.revision.number}: {change.key} had finished, and was written again"
+                )
 
 
 def authority(history: History) -> Iterator[Violation]:
@@ -80,7 +82,9 @@ def leaders(history: History) -> Iterator[Violation]:
             at, leader = f"revision {step.revision.number}", step.before.get(f"{where.root}control/leader")
             process, write = wrote.get(step.revision.number, (None, None))
             if leader is None:
-                yield Violation("leader", f"{at}: {change.key} was written, and nobody led ({process and process.name})")
+                yield Violation(
+                    "leader", f"{at}: {change.key} was written, and nobody led ({process and process.name})"
+                )
             elif write is not None and write.token:
                 member = step.before.get(write.member)
                 me = member and Registration.unpack(member.key, member.value).incarnation
@@ -106,7 +110,9 @@ def listed(history: History) -> Iterator[Violation]:
             for task in gone.finished:
                 slot = step.before.get(f"{where.root}members/{task}")
                 if slot is None or not Registration.unpack(slot.key, slot.value).finished:
-                    yield Violation("gone", f"revision {step.revision.number}: {task} is listed as finished, and is not")
+                    yield Violation(
+                        "gone", f"revision {step.revision.number}: {task} is listed as finished, and is not"
+                    )
 
 
 def losses(history: History) -> Iterator[Violation]:
@@ -144,7 +150,11 @@ def _reported(tenure: Tenure) -> bool:
 def _certain(process: Process, tenure: Tenure, until: float) -> float:
     """Until when the lease could not have run out, by the beats that the process knew of at `until`."""
     return max(
-        (beat.sent + beat.ttl for beat in process.beats if beat.lease == tenure.lease and beat.at <= until and beat.ttl > 0),
+        (
+            beat.sent + beat.ttl
+            for beat in process.beats
+            if beat.lease == tenure.lease and beat.at <= until and beat.ttl > 0
+        ),
         default=0.0,
     )
 

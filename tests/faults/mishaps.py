@@ -108,7 +108,8 @@ class Mishaps:
                 return _nothing if compact(self._addresses, self._witness.complete) else None
             case _:
                 assert fault.kind == "revoke-run"
-                return _nothing if any([self._revoke(lease) for lease in run_leases(self._addresses)]) else None
+                revoked = [self._revoke(lease) for lease in run_leases(self._addresses)]
+                return _nothing if any(revoked) else None
 
     def _revoke(self, lease: int) -> bool:
         self._journal.write(what="revoke", lease=lease, at=now())

@@ -1,4 +1,6 @@
-"""Mistakes: a table of flaws that the campaign must find, most of them in what the explorer cannot show: store, session, clock."""
+"""Mistakes: a table of flaws that the campaign must find: most are in the store, the session and the clocks, where the
+explorer does not go.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,11 @@ FLAWS = (
         "a reply folded one revision late",
         "plain",
         "end news",
-        ("psbarrier.protocol.views", "self._fold_branch(txn, reply, reply.revision)", "self._fold_branch(txn, reply, reply.revision + 1)"),
+        (
+            "psbarrier.protocol.views",
+            "self._fold_branch(txn, reply, reply.revision)",
+            "self._fold_branch(txn, reply, reply.revision + 1)",
+        ),
     ),
     _flaw("a wait without its deadline", "impatient", "deadline", ("psbarrier.drive", _DEADLINE, "if False:")),
     _flaw("force by a put, not a revocation", "usurped", "slot", ("psbarrier.flows.joining", _REVOKE, _PUT_OVER)),

@@ -76,8 +76,9 @@ class BarrierPlan:
 class Plan:
     """One round. From `calm` on, in seconds after the start, nothing fails any more.
 
-    worker/1 shares `shares` values, for which all others wait. `work` are the seconds between two waits or shares, `wait` the deadline of one, `checkpoint` the seconds between two guarded
-    writes of each task, `stagger` those between the starts of two. `fleeting`: the run goes by itself soon after its last process.
+    worker/1 shares `shares` values, for which all others wait. `work` are the seconds between two waits or shares, `wait`
+    the deadline of one, `checkpoint` the seconds between two guarded writes of each task, `stagger` those between the
+    starts of two. `fleeting`: the run goes by itself soon after its last process.
     """
 
     seed: int

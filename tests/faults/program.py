@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from explorer.flaws import planted
+
 from faults.life import JOIN, Life, policy_of
 from faults.mistakes import flaw_named
 from faults.plan import JOB, RUN, Plan
@@ -43,7 +44,8 @@ def guardian(plan: Plan, slot: str, serial: int, folder: str) -> None:
 
 def shorten() -> None:
     """A run that is fleeting goes after four TTLs, and not only after a minute."""
-    joining.MIN_RETENTION = leading.MIN_RETENTION = 1.0  # type: ignore[misc]
+    for module in (joining, leading):
+        setattr(module, "MIN_RETENTION", 1.0)  # noqa: B010  # it is imported there, and not exported
 
 
 def _leave(*_: Any) -> NoReturn:

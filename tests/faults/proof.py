@@ -1,6 +1,6 @@
 """Proof: each mistake is planted into the members' processes, alone, and the campaign must show it.
 
-    cd tests && python -m faults.proof --rounds 4 --out DIR
+cd tests && python -m faults.proof --rounds 4 --out DIR
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import click
-
 from explorer.flaws import Flaw
+
 from faults.campaign import Campaign, Verdict
 from faults.directed import PLANS, directed
 from faults.mistakes import FLAWS
@@ -29,7 +29,9 @@ def table(verdicts: list[Verdict]) -> str:
         found = [said for said in played if caught(flaw, said)]
         promises = sorted({promise for said in found for promise, _ in said["violations"] if promise in flaw.promises})
         where = ", ".join(sorted({module.removeprefix("psbarrier.") for module, _, _ in flaw.changes}))
-        rows.append(f"| {flaw.name} | `{where}` | {flaw.theme} | {', '.join(promises)} | {len(found)} of {len(played)} |")
+        rows.append(
+            f"| {flaw.name} | `{where}` | {flaw.theme} | {', '.join(promises)} | {len(found)} of {len(played)} |"
+        )
     sound = [said for said in verdicts if not said["flaw"]]
     broken = sum(bool(said["violations"]) for said in sound)
     rows.append(f"| none | | each of the {len(PLANS)} | | {broken} of {len(sound)} |")

@@ -32,7 +32,7 @@ def play(plan: Plan, folder: Path) -> None:
     journal = Recorder(folder / "round.jsonl", slot="", serial=0, manner="round")
     with EtcdCluster(plan.etcds) as cluster:
         addresses = [member.direct for member in cluster.members]
-        ports = [lambda member=member: member.client_port for member in cluster.members]  # type: ignore[misc]
+        ports = [lambda member=member: member.client_port for member in cluster.members]
         witness = Witness(folder / "etcd.jsonl", addresses)
         wires = Wires([task.task for task in plan.tasks], ports)
         calls = CallFiles(folder)

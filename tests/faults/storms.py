@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from faults.plan import Fault
 from faults.recording import Journal, now
@@ -90,7 +91,7 @@ class Storms:
             case "pause":
                 for victim in victims:
                     self._cluster.members[victim].pause()
-                return lambda: [self._cluster.members[victim].resume() for victim in victims] and None
+                return partial(self._resume, victims)
             case "partition":
                 self._cluster.partition(*([victim] for victim in victims), silent=fault.silent)
                 return self._cluster.heal
@@ -108,6 +109,10 @@ class Storms:
             case "defragment":
                 self._cluster.defragment(victims[0])
         return lambda: None
+
+    def _resume(self, victims: list[int]) -> None:
+        for victim in victims:
+            self._cluster.members[victim].resume()
 
     def _depose(self, leader: int) -> Undo:
         """A leader is frozen until its successor leads; when it goes on, it is the only one that clients reach, for a moment."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from faults.recording import Journal, now
-from psbarrier.store.base import Delete, Put, Txn, TxnReply
+from psbarrier.store.base import Delete, DeleteResult, Put, Txn, TxnReply
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.keepalive import LeaseKeeping
 
@@ -14,14 +14,14 @@ from psbarrier.store.keepalive import LeaseKeeping
 def tap(journal: Journal) -> None:
     """From now on every transaction of this process that changed something, every revocation and every confirmed beat is
     recorded."""
-    txn, revoke, grant, keep = EtcdStore.txn, EtcdStore.revoke, EtcdStore.grant, EtcdStore.keep
+    decide, revoke, grant, keep = EtcdStore.txn, EtcdStore.revoke, EtcdStore.grant, EtcdStore.keep
     authority: list[dict[str, Any]] = [{}]
 
-    def tapped(self: EtcdStore, wanted: Txn, *, until: float) -> TxnReply:
-        authority[0] = _authority(wanted) or authority[0]
+    def tapped(self: EtcdStore, txn: Txn, *, until: float) -> TxnReply:
+        authority[0] = _authority(txn) or authority[0]
         begin = now()
-        reply = txn(self, wanted, until=until)
-        keys = _written(wanted, reply)
+        reply = decide(self, txn, until=until)
+        keys = _written(txn, reply)
         if keys:
             journal.write(what="txn", revision=reply.revision, begin=begin, end=now(), keys=keys, **authority[0])
         return reply
@@ -65,6 +65,6 @@ def _written(txn: Txn, reply: TxnReply) -> list[str]:
     for op, result in zip(txn.then if reply.succeeded else txn.otherwise, reply.results, strict=True):
         if isinstance(op, Txn) and isinstance(result, TxnReply):
             keys += _written(op, result)
-        elif isinstance(op, Put) or (isinstance(op, Delete) and getattr(result, "deleted", 0)):
+        elif isinstance(op, Put) or (isinstance(op, Delete) and isinstance(result, DeleteResult) and result.deleted):
             keys.append(op.key)
     return keys

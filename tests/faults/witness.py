@@ -121,7 +121,11 @@ class Witness:
     def _look_for_end(self, changes: list[dict[str, Any]], at: float) -> None:
         """Whether the job is over; one that nobody held any more, and that its successor closed, is not."""
         for change in changes:
-            if change["key"].endswith("/control/state") and not change["deleted"] and '"by":"nobody"' not in change["value"]:
+            if (
+                change["key"].endswith("/control/state")
+                and not change["deleted"]
+                and '"by":"nobody"' not in change["value"]
+            ):
                 self.ended = self.ended or at
 
 
