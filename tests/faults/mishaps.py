@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from faults.calls import CallFiles
 from faults.crew import Crew
-from faults.plan import JOB, Cue, Fault
+from faults.gateway import Gateway
+from faults.plan import Cue, Fault
 from faults.recording import Journal, now
 from faults.storms import KINDS
 from faults.wires import Wires
-from faults.witness import EVERYTHING, Witness, ask, text_of
+from faults.witness import Witness
 
 _SIGNALS = {
     "sigkill": signal.SIGKILL,
@@ -33,13 +31,13 @@ class Mishaps:
         crew: Crew,
         wires: Wires,
         calls: CallFiles,
-        addresses: Sequence[str],
+        gateway: Gateway,
         witness: Witness,
         journal: Journal,
         faults: Sequence[Fault],
         began: float,
     ) -> None:
-        self._crew, self._wires, self._calls, self._addresses = crew, wires, calls, addresses
+        self._crew, self._wires, self._calls, self._gateway = crew, wires, calls, gateway
         self._witness, self._journal, self._began = witness, journal, began
         self._to_come = [fault for fault in faults if fault.kind not in KINDS]
         self._present: list[tuple[Fault, float, Undo]] = []
@@ -105,50 +103,16 @@ class Mishaps:
                 lease = self._calls.leases.get(slot)
                 return _nothing if lease is not None and self._revoke(lease) else None
             case "forget":
-                return _nothing if compact(self._addresses, self._witness.complete) else None
+                return _nothing if self._gateway.compact(self._witness.complete) else None
             case _:
                 assert fault.kind == "revoke-run"
-                revoked = [self._revoke(lease) for lease in run_leases(self._addresses)]
+                revoked = [self._revoke(lease) for lease in self._gateway.run_leases()]
                 return _nothing if any(revoked) else None
 
     def _revoke(self, lease: int) -> bool:
         self._journal.write(what="revoke", lease=lease, at=now())
-        return revoke(self._addresses, lease)
+        return self._gateway.revoke(lease)
 
 
 def _nothing() -> None:
     """What ends by itself."""
-
-
-def revoke(addresses: Sequence[str], lease: int) -> bool:
-    """End a lease; whether there was an etcd that could."""
-    return _done(addresses, "lease/revoke", ID=str(lease))
-
-
-def compact(addresses: Sequence[str], revision: int) -> bool:
-    """Let etcd forget what was before; whether there was an etcd that could."""
-    return _done(addresses, "kv/compaction", revision=str(revision), physical=True)
-
-
-def _done(addresses: Sequence[str], verb: str, **fields: str | bool) -> bool:
-    for address in addresses:
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            if "header" in ask(address, verb, **fields):
-                return True
-    return False
-
-
-def kvs(addresses: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Every key that there is; None when no etcd says so."""
-    for address in addresses:
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            said = ask(address, "kv/range", **EVERYTHING)
-            if "header" in said:
-                return [{**kv, "key": text_of(kv["key"])} for kv in said.get("kvs", [])]
-    return None
-
-
-def run_leases(addresses: Sequence[str]) -> set[int]:
-    """The leases of the runs that there are."""
-    found = kvs(addresses) or []
-    return {int(kv.get("lease", 0)) for kv in found if f"/{JOB}/runs/" in kv["key"] and kv["key"].endswith("/config")}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from pathlib import Path
 
 from faults.calls import CallFiles
 from faults.crew import Crew
-from faults.mishaps import Mishaps, kvs, revoke, run_leases
+from faults.gateway import Gateway
+from faults.mishaps import Mishaps
 from faults.plan import Plan
-from faults.recording import Recorder, now
+from faults.recording import Journal, Recorder, now
 from faults.storms import Storms
 from faults.wires import Wires
-from faults.witness import Witness, ask
+from faults.witness import Witness
 from psbarrier.etcd_cluster import EtcdCluster
 
 _POLL = 0.02
@@ -31,106 +31,93 @@ def play(plan: Plan, folder: Path) -> None:
     (folder / "plan.json").write_text(plan.dumps())
     journal = Recorder(folder / "round.jsonl", slot="", serial=0, manner="round")
     with EtcdCluster(plan.etcds) as cluster:
-        addresses = [member.direct for member in cluster.members]
-        ports = [lambda member=member: member.client_port for member in cluster.members]
-        witness = Witness(folder / "etcd.jsonl", addresses)
-        wires = Wires([task.task for task in plan.tasks], ports)
-        calls = CallFiles(folder)
-        crew = Crew(plan, folder, wires, journal, calls)
-        began = now()
-        journal.write(what="began", at=began)
-        storms = Storms(cluster, wires, witness, journal, plan.faults, began)
-        try:
-            for task in plan.tasks:
-                crew.start(task.task)
-                time.sleep(plan.stagger)
-            mishaps = Mishaps(crew, wires, calls, addresses, witness, journal, plan.faults, began)
-            _watch(plan, began, witness, calls, crew, mishaps, storms, wires, cluster, journal)
-        finally:
-            storms.stop()
-            storms.join()
-            crew.close()
-        journal.write(what="ended-all", at=now())
-        _clear(plan, addresses, journal)
+        gateway = Gateway([member.direct for member in cluster.members])
+        witness = Witness(folder / "etcd.jsonl", gateway)
+        Round(plan, folder, cluster, gateway, witness, journal).play()
+        _clear(plan, gateway, journal)
         journal.write(what="witness", complete=witness.close())
-        wires.close()
 
 
-def _watch(
-    plan: Plan,
-    began: float,
-    witness: Witness,
-    calls: CallFiles,
-    crew: Crew,
-    mishaps: Mishaps,
-    storms: Storms,
-    wires: Wires,
-    cluster: EtcdCluster,
-    journal: Recorder,
-) -> None:
-    """Until everybody has ended, or should have."""
-    calm: float | None = None
-    while True:
-        calls.look(mishaps.cues)
-        mishaps.look()
-        crew.look()
-        if calm is None and (witness.ended or now() >= began + plan.calm):
-            mishaps.stop()
-            storms.stop()
-            if storms.over:
-                wires.heal()
-                cluster.heal()
-                crew.wake()
-                calm = now()
-                journal.write(what="calm", at=calm)
-        if witness.ended:
-            crew.restarting = False
-        if calm is not None:
-            limit = witness.ended + EXIT if witness.ended else calm + END
-            if not list(crew.lasting()) and witness.ended:
-                break
-            if now() >= max(limit, calm + EXIT):
-                break
-        time.sleep(_POLL)
-    crew.look()
-    calls.look([])
-    for proc in crew.lasting():
-        journal.write(what="lasting", slot=proc.slot, serial=proc.serial, at=now())
+class Round:
+    """The processes of a job, and what befalls them and their etcd, until everybody has ended, or should have."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, cluster: EtcdCluster, gateway: Gateway, witness: Witness, journal: Journal
+    ) -> None:
+        self._plan, self._cluster, self._witness, self._journal = plan, cluster, witness, journal
+        ports = [lambda member=member: member.client_port for member in cluster.members]
+        self._wires = Wires([task.task for task in plan.tasks], ports)
+        self._calls = CallFiles(folder)
+        self._crew = Crew(plan, folder, self._wires, journal, self._calls)
+        self._began = now()
+        self._calm: float | None = None
+        self._storms = Storms(cluster, self._wires, witness, journal, plan.faults, self._began)
+        self._mishaps = Mishaps(
+            self._crew, self._wires, self._calls, gateway, witness, journal, plan.faults, self._began
+        )
+
+    def play(self) -> None:
+        """From the first start to the last end."""
+        try:
+            for task in self._plan.tasks:
+                self._crew.start(task.task)
+                time.sleep(self._plan.stagger)
+            while not self._over():
+                time.sleep(_POLL)
+            self._calls.look([])
+            for proc in self._crew.lasting():
+                self._journal.write(what="lasting", slot=proc.slot, serial=proc.serial, at=now())
+        finally:
+            self._storms.stop()
+            self._storms.join()
+            self._crew.close()
+            self._wires.close()
+        self._journal.write(what="ended-all", at=now())
+
+    def _over(self) -> bool:
+        """Do what is due; whether there is nothing more to wait for."""
+        self._calls.look(self._mishaps.cues)
+        self._mishaps.look()
+        self._crew.look()
+        ended = self._witness.ended
+        if ended is not None:
+            self._crew.restarting = False
+        if self._calm is None:
+            if ended is not None or now() >= self._began + self._plan.calm:
+                self._heal()
+            return False
+        if ended is not None and not list(self._crew.lasting()):
+            return True
+        return now() >= (self._calm + END if ended is None else max(ended, self._calm) + EXIT)
+
+    def _heal(self) -> None:
+        """End every fault; the one that etcd is in the middle of may take a while to be undone."""
+        self._mishaps.stop()
+        self._storms.stop()
+        if self._storms.over:
+            self._wires.heal()
+            self._cluster.heal()
+            self._crew.wake()
+            self._calm = now()
+            self._journal.write(what="calm", at=self._calm)
 
 
-def _clear(plan: Plan, addresses: list[str], journal: Recorder) -> None:
+def _clear(plan: Plan, gateway: Gateway, journal: Journal) -> None:
     """Let the run go, and see what stays."""
-    runs = sorted(run_leases(addresses))
-    journal.write(what="clearing", at=now(), runs=runs)
     if not plan.fleeting:
-        for lease in runs:
-            revoke(addresses, lease)
+        for lease in gateway.run_leases():
+            gateway.revoke(lease)
     until = now() + CLEAR + 2 * plan.ttl + (4 * plan.ttl if plan.fleeting else 0)
-    while (left := _left(plan, addresses)) != ([], []) and now() < until:
+    while (left := _left(plan, gateway)) != ([], []) and now() < until:
         time.sleep(0.1)
-    journal.write(what="left", at=now(), keys=left and left[0], leases=left and left[1], stray=len(_leases(addresses)))
+    journal.write(what="left", at=now(), keys=left and left[0], leases=left and left[1], stray=len(gateway.leases()))
 
 
-def _left(plan: Plan, addresses: list[str]) -> tuple[list[str], list[dict[str, int]]] | None:
+def _left(plan: Plan, gateway: Gateway) -> tuple[list[str], list[dict[str, int]]] | None:
     """The keys that there are, and the leases but those that were granted for the retention of a run that was founded by
     another one: they hold nothing, and run out by themselves. None when etcd does not say so."""
-    found = kvs(addresses)
+    found = gateway.kvs()
     if found is None:
         return None
     longest = 4 * plan.ttl if plan.fleeting else plan.ttl + 1
-    return [kv["key"] for kv in found], [lease for lease in _leases(addresses) if lease["granted"] <= longest]
-
-
-def _leases(addresses: list[str]) -> list[dict[str, int]]:
-    found = []
-    for address in addresses:
-        try:
-            for lease in ask(address, "lease/leases").get("leases", []):
-                how = ask(address, "lease/timetolive", ID=lease["ID"])
-                if int(how.get("TTL", -1)) > 0:
-                    found.append({"lease": int(lease["ID"]), "ttl": int(how["TTL"]), "granted": int(how["grantedTTL"])})
-        except (OSError, http.client.HTTPException, ValueError):
-            continue
-        else:
-            return found
-    return found
+    return [kv["key"] for kv in found], [lease for lease in gateway.leases() if lease["granted"] <= longest]

@@ -6,31 +6,28 @@ the same change from each etcd, and notes when it heard it first.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from faults.gateway import EVERYTHING, Gateway, text_of
 from faults.recording import Journal, now
 
 _SILENCE = 1.0
 """Seconds without a word after which the watch is opened again: the etcd may have been killed or frozen."""
-_ASK = 3.0
 _PAUSE = 0.1
-EVERYTHING = {"key": base64.b64encode(b"/").decode(), "range_end": base64.b64encode(b"0").decode()}
 
 
 class Witness:
     """Writes one line for each revision into `path`, not in their order."""
 
-    def __init__(self, path: Path, addresses: Sequence[str]) -> None:
+    def __init__(self, path: Path, gateway: Gateway) -> None:
         self._journal = Journal(path)
-        self._addresses = tuple(addresses)
+        self._gateway = gateway
         self._lock = threading.Lock()
         self._heard: set[int] = set()
         self._complete = 1
@@ -38,7 +35,7 @@ class Witness:
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._listen, args=(address,), name=f"witness-{address}", daemon=True)
-            for address in self._addresses
+            for address in gateway.addresses
         ]
         for thread in self._threads:
             thread.start()
@@ -50,23 +47,15 @@ class Witness:
 
     def close(self, timeout: float = 20.0) -> bool:
         """Stop once everything up to now is known; whether it is."""
-        until, last = time.monotonic() + timeout, self._revision(timeout)
-        while self._complete < last and time.monotonic() < until:
+        until = time.monotonic() + timeout
+        while (last := self._gateway.revision()) is None and time.monotonic() < until:
+            time.sleep(_PAUSE)
+        while last is not None and self._complete < last and time.monotonic() < until:
             time.sleep(_PAUSE)
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        return 0 < last <= self._complete
-
-    def _revision(self, timeout: float) -> int:
-        """etcd's revision now; 0 when nobody says it."""
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            for address in self._addresses:
-                with contextlib.suppress(OSError, http.client.HTTPException, KeyError, ValueError):
-                    return int(ask(address, "kv/range", **EVERYTHING, count_only=True)["header"]["revision"])
-            time.sleep(_PAUSE)
-        return 0
+        return last is not None and self._complete >= last
 
     def _listen(self, address: str) -> None:
         seen = 1
@@ -127,18 +116,3 @@ class Witness:
                 and '"by":"nobody"' not in change["value"]
             ):
                 self.ended = self.ended or at
-
-
-def text_of(base: str) -> str:
-    """Bytes as Latin-1, which holds every byte as one character: a long value is compressed."""
-    return base64.b64decode(base).decode("latin-1")
-
-
-def ask(address: str, verb: str, **fields: Any) -> Any:
-    """One request to an etcd's JSON gateway."""
-    connection = http.client.HTTPConnection(address, timeout=_ASK)
-    try:
-        connection.request("POST", f"/v3/{verb}", json.dumps(fields))
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
