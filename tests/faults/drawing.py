@@ -39,10 +39,10 @@ def plan_of(seed: int, number: int) -> Plan:
     replicas = rng.choice(({"worker": 2}, {"worker": 3}, {"ps": 1, "worker": 2}, {"ps": 1, "worker": 3}))
     roles = tuple(sorted(replicas))
     ttl = rng.choice((2, 2, 3, 4))
-    theme = rng.choice(("etcd", "etcd", "tasks", "tasks", "both", "both", "both", "calm"))
+    theme = rng.choice(("etcd", "etcd", "tasks", "tasks", "both", "both", "both", "storm", "storm", "storm", "calm"))
     if number % 40 == 39:
         theme = "gone"
-    calm = round(rng.uniform(5.0, 8.0), 2)
+    calm = round(rng.uniform(5.0, 8.0) if theme != "storm" else rng.uniform(8.0, 11.0), 2)
     etcds = 1 if rng.random() < 0.2 else 3
     named_run = rng.random() < 0.85
     tasks = tuple(_task(rng, f"{role}/{index}") for role in roles for index in range(replicas[role]))
@@ -84,6 +84,7 @@ def _task(rng: random.Random, task: str) -> TaskPlan:
         guarded=rng.random() < 0.25,
         term=rng.choice(("leave", "die")),
         crashes=crashes,
+        aborts=(rng.randint(2, 8),) if rng.random() < 0.1 else (),
         finish=rng.choice(("call", "block")),
         linger=rng.choice((0.0, 0.0, 0.4)),
     )
@@ -93,21 +94,23 @@ def _faults(
     rng: random.Random, theme: str, etcds: int, ttl: int, calm: float, tasks: tuple[TaskPlan, ...]
 ) -> tuple[Fault, ...]:
     faults: list[Fault] = []
-    if theme in ("etcd", "both"):
-        faults += _of_etcd(rng, etcds, calm)
+    if theme in ("etcd", "both", "storm"):
+        faults += _of_etcd(rng, etcds, calm, 5 if theme == "storm" else 3)
     if theme in ("tasks", "both", "gone"):
         faults += [_of_task(rng, ttl, calm, tasks) for _ in range(rng.choice((1, 2, 2, 3)))]
+    if theme == "storm":
+        faults += [_of_task(rng, ttl, calm, tasks) for _ in range(rng.choice((4, 5, 6)))]
     if theme == "gone":
         faults.append(Fault("revoke-run", round(rng.uniform(2.0, calm - 1), 2)))
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def _of_etcd(rng: random.Random, etcds: int, calm: float) -> list[Fault]:
+def _of_etcd(rng: random.Random, etcds: int, calm: float, most: int) -> list[Fault]:
     """One after the other, for what befalls etcd concerns all of it."""
     faults: list[Fault] = []
     at = rng.uniform(0.8, 3.0)
     kinds = {kind: weight for kind, weight in ETCD_FAULTS.items() if etcds > 1 or kind in ALONE}
-    while at < calm - 0.7 and len(faults) < 3:
+    while at < calm - 0.7 and len(faults) < most:
         kind = rng.choices(list(kinds), list(kinds.values()))[0]
         lasts = 0.0 if kind in ("compact", "defragment") else min(rng.choice((0.5, 1.5, 3.0, 4.5)), calm - at)
         target = rng.choice(("leader", "leader", "follower", "all")) if etcds > 1 else "all"

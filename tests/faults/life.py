@@ -181,7 +181,8 @@ class Life:
         number = 0
         while barrier.generation < plan.generations:
             time.sleep(self.task.pace * self.plan.work * self.rng.uniform(0.5, 1.5))
-            self._accident()
+            if self._accident() in self.task.aborts:
+                self._insist("abort", SOON, barrier.abort, barrier=plan.name)
             generation = barrier.generation
             if generation >= plan.generations:
                 return
@@ -201,8 +202,8 @@ class Life:
             except BarrierOutcomeUnknownError:
                 continue
 
-    def _accident(self) -> None:
-        """The bug of the training program shows at certain waits, counted over all incarnations of the task."""
+    def _accident(self) -> int:
+        """The bug of the training program shows at certain waits, counted over all incarnations of the task; the count."""
         path = self.folder / f"waits-{self.slot.replace('/', '-')}"
         with open(path, "a", encoding="ascii") as file:
             file.write(".")
@@ -210,6 +211,7 @@ class Life:
             count = file.tell()
         if count in self.task.crashes:
             raise AccidentError(f"the bug of wait {count}")
+        return count
 
     # -- beside the main thread
 

@@ -41,14 +41,15 @@ class Fault:
 @frozen
 class TaskPlan:
     """One task. `guarded`: run by `psbarrier run`. `term`: what SIGTERM does. `crashes`: at which of its waits, counted
-    over all its incarnations, it ends with an error of its own. `pace`: how much longer it works than others; `linger`:
-    how many seconds it needs before it finishes.
+    over all its incarnations, it ends with an error of its own; `aborts`: at which it breaks the barrier. `pace`: how
+    much longer it works than others; `linger`: how many seconds it needs before it finishes.
     """
 
     task: str
     guarded: bool = False
     term: Literal["leave", "die"] = "leave"
     crashes: tuple[int, ...] = ()
+    aborts: tuple[int, ...] = ()
     finish: Literal["call", "block"] = "call"
     pace: float = 1.0
     linger: float = 0.0
@@ -120,7 +121,10 @@ class Plan:
         fields["barriers"] = tuple(
             BarrierPlan(**{**barrier, "roles": tuple(barrier["roles"])}) for barrier in fields["barriers"]
         )
-        fields["tasks"] = tuple(TaskPlan(**{**task, "crashes": tuple(task["crashes"])}) for task in fields["tasks"])
+        fields["tasks"] = tuple(
+            TaskPlan(**{**task, "crashes": tuple(task["crashes"]), "aborts": tuple(task["aborts"])})
+            for task in fields["tasks"]
+        )
         fields["faults"] = tuple(
             Fault(**{**fault, "cue": Cue(**fault["cue"]) if fault["cue"] else None}) for fault in fields["faults"]
         )
