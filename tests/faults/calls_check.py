@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from faults.history import History
+from faults.ledger import place
 from faults.verdict import Violation
 
 OVERRUN = 1.0
@@ -60,15 +61,33 @@ def errors(history: History) -> Iterator[Violation]:
 
 def ends(history: History) -> Iterator[Violation]:
     """A job that can finish does, and its processes end by themselves."""
-    over = any(
-        change.key.endswith("/control/state") and not change.deleted and b'"by":"nobody"' not in change.value
+    over = {
+        change.key.removesuffix("control/state")
         for revision in history.revisions
         for change in revision.changes
-    )
+        if change.key.endswith("/control/state") and not change.deleted and b'"by":"nobody"' not in change.value
+    }
     if not over:
         yield Violation("end", "the job was not over long after the last fault")
-    for who in history.lasting:
-        yield Violation("end", f"{who} still ran long after the {'end of the job' if over else 'last fault'}")
+    for slot, serial in history.lasting:
+        if not (over and _founded(history, slot, serial, over)):
+            yield Violation(
+                "end", f"{slot} ({serial}) still ran long after the {'end of the job' if over else 'last fault'}"
+            )
+
+
+def _founded(history: History, slot: str, serial: int, over: set[str]) -> bool:
+    """Whether a process waits in a run that is not over: one that names no run, and comes when the job is over, founds
+    another run, and waits there for the others."""
+    places = (
+        place(key)
+        for process in history.processes
+        if (process.slot, process.serial) == (slot, serial)
+        for write in process.writes
+        for key in write.keys
+    )
+    roots = {where.root for where in places if where is not None}
+    return not history.plan.named_run and bool(roots) and not roots & over
 
 
 def leftovers(history: History) -> Iterator[Violation]:

@@ -1,4 +1,7 @@
-"""Campaign: many rounds, several side by side, each in a process of its own; a round that has its verdict is not played again."""
+"""Campaign: many rounds, several side by side, each in a process of its own.
+
+A round that has its verdict is not played again; a history that was kept is judged again.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 
 from faults.crew import environment
 from faults.plan import Plan
+from faults.play import judge
 
 Verdict = dict[str, Any]
 _LONGEST = 240.0
@@ -58,6 +62,8 @@ class Campaign:
                     return self._failed(plan, f"{error}; see {folder}.log")
             Path(f"{folder}.log").unlink()
             Path(f"{folder}.plan.json").unlink()
+        elif folder.exists():  # the checker may have learnt something since
+            judge(folder, json.loads(path.read_text())["seconds"])
         said: Verdict = json.loads(path.read_text())
         return said
 

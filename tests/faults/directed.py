@@ -64,7 +64,13 @@ def asleep() -> Plan:
 
 def deposed() -> Plan:
     """A leader of etcd that does not know yet that it was replaced tells of leases that it never heard of."""
-    return evolve(_PLAIN, etcds=3, faults=(Fault("depose", 0.0, 4.5, "leader"),), calm=8.0, ttl=4, barriers=_long(20))
+    faults = (
+        Fault("depose", 0.0, 4.5, "leader"),
+        Fault("depose", 9.0, 4.5, "leader"),
+        Fault("usurp", 11.0, 0.0, "worker/0"),
+        Fault("usurp", 11.0, 0.0, "worker/1"),
+    )
+    return evolve(_PLAIN, etcds=3, faults=faults, calm=17.0, ttl=4, barriers=_long(40))
 
 
 def torn() -> Plan:
@@ -140,13 +146,14 @@ def impatient() -> Plan:
 
 def forsaken() -> Plan:
     """A parameter server, which only waits, loses its lease."""
-    tasks = (TaskPlan("ps/0"), *_WORKERS)
+    tasks = (*_WORKERS, TaskPlan("ps/0"))  # who leads would try again to, and so learn of it
     return evolve(
         _PLAIN,
         replicas={"ps": 1, "worker": 2},
         tasks=tasks,
-        faults=(Fault("revoke", 2.5, 0.0, "ps/0"),),
-        calm=3.5,
+        faults=(Fault("revoke", 4.5, 0.0, "ps/0"),),
+        calm=5.0,
+        stagger=1.0,
         checkpoint=60.0,
         barriers=_long(40),
     )

@@ -66,6 +66,7 @@ class Process:
 
     name: str
     slot: str = ""
+    serial: int = 0
     manner: str = "bare"
     standing: Standing | None = None
     calls: tuple[Call, ...] = ()
@@ -130,7 +131,7 @@ class History:
     revisions: tuple[Revision, ...] = ()
     faults: tuple[Past, ...] = ()
     ended: tuple[Ended, ...] = ()
-    lasting: tuple[str, ...] = ()
+    lasting: tuple[tuple[str, int], ...] = ()
     revokes: tuple[tuple[int, float], ...] = ()
     calm: float | None = None
     over: float = 0.0
@@ -153,7 +154,7 @@ def read(folder: Path) -> History:
         ended=tuple(
             Ended(line["slot"], line["serial"], line["code"], line["at"]) for line in lines if line["what"] == "ended"
         ),
-        lasting=tuple(f"{line['slot']} ({line['serial']})" for line in lines if line["what"] == "lasting"),
+        lasting=tuple((line["slot"], line["serial"]) for line in lines if line["what"] == "lasting"),
         revokes=tuple((line["lease"], line["at"]) for line in lines if line["what"] == "revoke"),
         calm=next((line["at"] for line in lines if line["what"] == "calm"), None),
         over=next((line["at"] for line in lines if line["what"] == "ended-all"), 0.0),
@@ -188,6 +189,7 @@ def _process(path: Path) -> Process:
     return Process(
         name=path.stem.removeprefix("calls-"),
         slot=who.get("slot", ""),
+        serial=who.get("serial", 0),
         manner=who.get("manner", ""),
         standing=Standing(**{name: standing[name] for name in ("task", "incarnation", "token", "run", "lease")})
         if standing

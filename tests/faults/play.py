@@ -38,17 +38,22 @@ def verdict(history: History, violations: list[Violation], seconds: float) -> di
     }
 
 
+def judge(folder: Path, seconds: float) -> None:
+    """Write the verdict on the history in `folder`, and remove that if nothing is wrong with it."""
+    history = read(folder)
+    violations = check(history)
+    said = verdict(history, violations, seconds)
+    Path(f"{folder}.json").write_text(json.dumps(said, indent=1))
+    if not violations and not history.plan.flaw:
+        shutil.rmtree(folder)
+
+
 def main(folder: Path) -> None:
     plan = Plan.loads(Path(f"{folder}.plan.json").read_text())
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
     play(plan, folder)
-    history = read(folder)
-    violations = check(history)
-    said = verdict(history, violations, time.monotonic() - began)
-    Path(f"{folder}.json").write_text(json.dumps(said, indent=1))
-    if not violations and not plan.flaw:
-        shutil.rmtree(folder)
+    judge(folder, time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def the_job_never_ended() -> History:
 
 @breaks("end")
 def a_process_did_not_end() -> History:
-    return sound().history(lasting=("worker/0 (1)",))
+    return sound().history(lasting=(("worker/0", 1),))
 
 
 @breaks("left")

@@ -100,7 +100,8 @@ class Story:
     def process(self, index: int, incarnation: str, token: int, *calls: Call, **more: Any) -> Process:
         task = f"worker/{index}"
         standing = Standing(task, incarnation, token, "run", index + 1)
-        process = Process(incarnation, task, "bare", standing, calls, last=self.now, **more)
+        fields = {"slot": task, "standing": standing, "calls": calls, "last": self.now, **more}
+        process = Process(incarnation, **fields)
         self.processes.append(process)
         return process
 

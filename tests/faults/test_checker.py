@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from faults import spoilt_endings, spoilt_holds, spoilt_meetings
 from faults.checker import check
-from faults.history import Beat, Call
+from faults.history import Beat, Call, Write
 from faults.spoil import SPOILS, Spoil, begun, lost_at
-from faults.story import RUN_LEASE, sound
+from faults.story import PLAN, ROOT, RUN_LEASE, sound
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord
 from psbarrier.protocol.keys import Attempt
 
@@ -64,6 +65,17 @@ def test_the_same_name_of_a_run_may_be_used_again() -> None:
     story.meet()
     story.end()
     assert check(story.history(revokes=((RUN_LEASE, 103.0),))) == []
+
+
+def test_who_founds_another_run_may_wait_there() -> None:
+    """A process that names no run, and is started a moment after the job was over, cannot know that."""
+    story = sound()
+    other = ROOT.replace("/runs/run/", "/runs/r9/")
+    config = story.apply({f"{other}config": (b"{}", 8)})
+    story.process(1, "c", config, writes=(Write(config, (f"{other}config",)),), slot="worker/1", serial=4)
+    named, free = story.history(lasting=(("worker/1", 4),)), evolve(PLAN, named_run=False)
+    assert "end" in {violation.promise for violation in check(named)}
+    assert "end" not in {violation.promise for violation in check(evolve(named, plan=free))}
 
 
 def test_arrivals_of_an_earlier_round_do_not_count() -> None:
