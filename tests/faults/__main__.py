@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from faults.campaign import Campaign, summary
+from faults.campaign import Campaign, summary, versions
 from faults.drawing import plan_of
 
 
@@ -23,7 +23,7 @@ def main(seed: int, rounds: int, parallel: int, only: tuple[int, ...], out: Path
     """Play rounds with faults. Those whose verdict is in OUT already are not played again. Exits 1 after a violation."""
     plans = [plan_of(seed, number) for number in only or range(rounds)]
     verdicts = list(Campaign(out, parallel, click.echo).play(plans))
-    click.echo(f"\n{summary(verdicts)}")
+    click.echo(f"\n{versions()}\n\n{summary(verdicts)}")
     sys.exit(any(said["violations"] for said in verdicts))
 
 

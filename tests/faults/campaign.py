@@ -5,18 +5,23 @@ A round that has its verdict is not played again; a history that was kept is jud
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from faults.crew import environment
 from faults.plan import Plan
 from faults.play import judge
+from psbarrier.etcd_binary import etcd_version, find_etcd
 
 Verdict = dict[str, Any]
 _LONGEST = 240.0
@@ -84,6 +89,15 @@ def line(said: Verdict) -> str:
     if said["violations"] and not said["flaw"]:
         text += f"\n    again: python -m faults --seed {said['seed']} --only {said['round']} --out ANOTHER"
     return text
+
+
+def versions() -> str:
+    """What was run, and when."""
+    etcd = ".".join(map(str, etcd_version(find_etcd())))
+    names = ("psbarrier", "etcd3", "grpcio", "protobuf")
+    libraries = ", ".join(f"{name} {version(name)}" for name in names)
+    today = datetime.datetime.now(datetime.UTC).date()
+    return f"{today}: Python {platform.python_version()}, {libraries}, etcd {etcd}, on {os.cpu_count()} cores."
 
 
 def summary(verdicts: list[Verdict]) -> str:

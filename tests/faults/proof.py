@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from explorer.flaws import Flaw
 
-from faults.campaign import Campaign, Verdict
+from faults.campaign import Campaign, Verdict, versions
 from faults.directed import PLANS, directed
 from faults.mistakes import FLAWS
 
@@ -52,7 +52,7 @@ def main(rounds: int, parallel: int, names: tuple[str, ...], sound: bool, out: P
         themes = [theme for theme in PLANS if not names or any(flaw.theme == theme for flaw in flaws)]
         plans += [directed(theme, 100 * index) for index, theme in enumerate(themes)]
     verdicts = list(Campaign(out, parallel, click.echo).play(plans))
-    click.echo(f"\n{table(verdicts)}")
+    click.echo(f"\n{versions()}\n\n{table(verdicts)}")
     missed = [flaw for flaw in flaws if not any(said["flaw"] == flaw.name and caught(flaw, said) for said in verdicts)]
     sys.exit(bool(missed) or any(said["violations"] for said in verdicts if not said["flaw"]))
 
