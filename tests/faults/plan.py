@@ -122,7 +122,7 @@ class Plan:
             BarrierPlan(**{**barrier, "roles": tuple(barrier["roles"])}) for barrier in fields["barriers"]
         )
         fields["tasks"] = tuple(
-            TaskPlan(**{**task, "crashes": tuple(task["crashes"]), "aborts": tuple(task["aborts"])})
+            TaskPlan(**{**task, "crashes": tuple(task["crashes"]), "aborts": tuple(task.get("aborts", ()))})
             for task in fields["tasks"]
         )
         fields["faults"] = tuple(

@@ -17,6 +17,8 @@ from faults.witness import Witness
 from psbarrier.etcd_cluster import EtcdCluster
 
 _POLL = 0.02
+_LOOK = 0.2
+"""Seconds between two looks into what the processes have written, when no fault waits for a word in it."""
 END = 45.0
 """Seconds from the end of the last fault until the job must be over."""
 EXIT = 20.0
@@ -50,6 +52,7 @@ class Round:
         self._calls = CallFiles(folder)
         self._crew = Crew(plan, folder, self._wires, journal, self._calls)
         self._began = now()
+        self._looked = 0.0
         self._calm: float | None = None
         self._storms = Storms(cluster, self._wires, witness, journal, plan.faults, self._began)
         self._mishaps = Mishaps(
@@ -76,7 +79,9 @@ class Round:
 
     def _over(self) -> bool:
         """Do what is due; whether there is nothing more to wait for."""
-        self._calls.look(self._mishaps.cues)
+        if self._mishaps.cues or now() >= self._looked + _LOOK:
+            self._looked = now()
+            self._calls.look(self._mishaps.cues)
         self._mishaps.look()
         self._crew.look()
         ended = self._witness.ended
