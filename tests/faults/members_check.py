@@ -12,6 +12,9 @@ from psbarrier.protocol.records import Gone, Leader, Registration
 _HEARD = 0.3
 """Seconds by which a witness may hear of a change later than whoever is told of it by etcd."""
 
+_AWAKE = 3.0
+"""Seconds after which an etcd that was frozen has found out what it missed."""
+
 
 def tokens(history: History) -> Iterator[Violation]:
     """The token is the registration's create revision, so it grows with every incarnation."""
@@ -134,7 +137,7 @@ def losses(history: History) -> Iterator[Violation]:
             and not any(revoke in other.revokes for other in history.processes if id(other) in own)
         ]
         asked = others or tenure.ended.number in written or _reported(tenure)
-        if not asked and tenure.ended.at < _certain(process, tenure, told.end):
+        if not asked and tenure.ended.at < _certain(process, told.end) and not _woken(history, tenure.ended.at):
             yield Violation("lost", f"{process.name} was told by {told.name} of a loss that it brought about: {tenure}")
         elif tenure.ended.at > told.end + _HEARD + process.lateness(told.begin, told.end):
             yield Violation("lost", f"{process.name} was told at {told.end:.3f}, and {tenure} ended later")
@@ -147,31 +150,32 @@ def _reported(tenure: Tenure) -> bool:
     return any(change.key == departure for change in tenure.ended.changes)
 
 
-def _certain(process: Process, tenure: Tenure, until: float) -> float:
-    """Until when the lease could not have run out, by the beats that the process knew of at `until`."""
-    return max(
-        (
-            beat.sent + beat.ttl
-            for beat in process.beats
-            if beat.lease == tenure.lease and beat.at <= until and beat.ttl > 0
-        ),
-        default=0.0,
-    )
+def _certain(process: Process, until: float) -> float:
+    """Until when the process could be sure of its lease, by the beats that it knew of at `until`."""
+    lease = process.standing.lease if process.standing is not None else 0
+    beats = [beat for beat in process.beats if beat.lease == lease and beat.at <= until and beat.ttl > 0]
+    return max((beat.sent + beat.ttl for beat in beats), default=0.0)
+
+
+def _woken(history: History, at: float) -> bool:
+    """Whether an etcd had just been woken up: before 3.4.31 and 3.5.13, a leader that was frozen then revokes leases that
+    its successor has confirmed meanwhile (https://github.com/etcd-io/etcd/issues/15247)."""
+    frozen = (fault for fault in history.faults if fault.kind.startswith("etcd: pause"))
+    return any(fault.begin <= at <= fault.end + _AWAKE for fault in frozen)
 
 
 def certainty(history: History) -> Iterator[Violation]:
-    """`guard()` is given to nobody whose lease has run out, even to who does not know it."""
-    revokes = [*history.revokes, *(revoke for process in history.processes for revoke in process.revokes)]
-    written = {write.revision for process in history.processes for write in process.writes}
-    for process, tenure in held(history):
-        ended = tenure.ended
-        if ended is None or ended.number in written or _reported(tenure):
-            continue
-        if any(lease == tenure.lease and at <= ended.at for lease, at in revokes):
-            continue
+    """`guard()` is given only while the lease surely lives: for a TTL from when a beat was sent that was confirmed.
+
+    What etcd says of the lease later does not matter here: whether it keeps its own word, no client can know.
+    """
+    for process, _ in held(history):
         for call in process.calls:
-            if call.name == "guard" and call.end is not None and not call.error and call.begin > ended.at:
+            if call.name != "guard" or call.end is None or call.error:
+                continue
+            certain = _certain(process, call.end)
+            if call.begin > certain:
                 yield Violation(
-                    "certain", f"{process.name} got a guard at {call.begin:.3f}, and its lease ended at {ended.at:.3f}"
+                    "certain", f"{process.name} got a guard at {call.begin:.3f}, and was sure until {certain:.3f} only"
                 )
                 break

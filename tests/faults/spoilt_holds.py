@@ -145,8 +145,8 @@ def a_loss_that_was_its_own_doing() -> History:
 
 
 @breaks("certain")
-def a_guard_after_the_lease_had_ended() -> History:
+def a_guard_longer_than_a_ttl_after_the_last_beat() -> History:
     story = begun()
-    story.lose(1)
-    story.process(1, "b", 5, Call("guard", story.now + 1, story.now + 1))
+    guard = Call("guard", story.now + 2.1, story.now + 2.1)
+    story.process(1, "b", 5, guard, beats=(story.beat(1, story.now),))
     return story.history()

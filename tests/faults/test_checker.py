@@ -7,7 +7,7 @@ from attrs import evolve
 
 from faults import spoilt_endings, spoilt_holds, spoilt_meetings
 from faults.checker import check
-from faults.history import Beat, Call, Write
+from faults.history import Beat, Call, Past, Write
 from faults.spoil import SPOILS, Spoil, begun, lost_at
 from faults.story import PLAN, ROOT, RUN_LEASE, sound
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord
@@ -54,6 +54,17 @@ def test_a_revocation_by_another_explains_a_loss() -> None:
     story.lose(1)
     story.process(1, "b", 5, lost_at(told), beats=(Beat(2, told - 1, 2, told - 1),), revokes=((2, told),))
     assert "lost" not in {violation.promise for violation in check(story.history(revokes=((2, told - 0.3),)))}
+
+
+def test_an_etcd_that_was_frozen_may_have_revoked_what_its_successor_confirmed() -> None:
+    """Old versions do, when they wake up; the lease is then lost although a beat had just been confirmed."""
+    story = begun()
+    told = story.now + 1.2
+    story.lose(1)
+    story.process(1, "b", 5, lost_at(told), beats=(Beat(2, told - 1, 2, told - 1),), revokes=((2, told),))
+    woken = (Past("etcd: pause leader", told - 5, told - 1),)
+    assert "lost" in {violation.promise for violation in check(story.history())}
+    assert "lost" not in {violation.promise for violation in check(story.history(faults=woken))}
 
 
 def test_the_same_name_of_a_run_may_be_used_again() -> None:
