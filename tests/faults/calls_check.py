@@ -77,14 +77,15 @@ def ends(history: History) -> Iterator[Violation]:
 
 
 def _founded(history: History, slot: str, serial: int, over: set[str]) -> bool:
-    """Whether a process waits in a run that is not over: one that names no run, and comes when the job is over, founds
-    another run, and waits there for the others."""
+    """Whether a process holds a task in a run that is not over: one that names no run, and gets none of the tasks of a job
+    before that is over, founds another run, and waits there for the others."""
     places = (
         place(key)
         for process in history.processes
         if (process.slot, process.serial) == (slot, serial)
         for write in process.writes
         for key in write.keys
+        if "/members/" in key
     )
     roots = {where.root for where in places if where is not None}
     return not history.plan.named_run and bool(roots) and not roots & over

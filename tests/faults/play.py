@@ -5,11 +5,15 @@ The folder itself stays only when a promise was broken, or a mistake was planted
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,10 @@ from faults.history import History, read
 from faults.plan import Plan
 from faults.round import play
 from faults.verdict import Violation
+from psbarrier import embedded, link_proxy
+
+_LANES, _PORTS = 40, 250
+"""How many ranges of ports there are, and how many ports in each; all below those that psbarrier uses."""
 
 
 def verdict(history: History, violations: list[Violation], seconds: float) -> dict[str, Any]:
@@ -48,11 +56,31 @@ def judge(folder: Path, seconds: float) -> None:
         shutil.rmtree(folder)
 
 
+@contextmanager
+def ports_of_its_own() -> Iterator[None]:
+    """A range of ports that no other round uses: while an etcd is down, another's must not come up in its place, for the
+    members would go on there."""
+    for lane in range(_LANES):
+        path = Path(tempfile.gettempdir()) / f"psbarrier-faults-lane-{lane}"
+        with open(path, "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed when this process ends, however that is
+            except OSError:
+                continue
+            ports = range(10_000 + lane * _PORTS, 10_000 + (lane + 1) * _PORTS)
+            for module in (embedded, link_proxy):
+                setattr(module, "_PORTS", ports)  # noqa: B010  # nobody else wants to choose them
+            yield
+            return
+    raise RuntimeError(f"all {_LANES} ranges of ports are in use: play fewer rounds at once")
+
+
 def main(folder: Path) -> None:
     plan = Plan.loads(Path(f"{folder}.plan.json").read_text())
     shutil.rmtree(folder, ignore_errors=True)
     began = time.monotonic()
-    play(plan, folder)
+    with ports_of_its_own():
+        play(plan, folder)
     judge(folder, time.monotonic() - began)
 
 

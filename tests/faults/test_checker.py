@@ -83,7 +83,7 @@ def test_who_founds_another_run_may_wait_there() -> None:
     story = sound()
     other = ROOT.replace("/runs/run/", "/runs/r9/")
     config = story.apply({f"{other}config": (b"{}", 8)})
-    story.process(1, "c", config, writes=(Write(config, (f"{other}config",)),), slot="worker/1", serial=4)
+    story.process(1, "c", config, writes=(Write(config, (f"{other}members/worker/1",)),), slot="worker/1", serial=4)
     named, free = story.history(lasting=(("worker/1", 4),)), evolve(PLAN, named_run=False)
     assert "end" in {violation.promise for violation in check(named)}
     assert "end" not in {violation.promise for violation in check(evolve(named, plan=free))}
