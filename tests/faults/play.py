@@ -5,11 +5,10 @@ The folder itself stays only when a promise was broken, or a mistake was planted
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
+import socket
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -61,15 +60,14 @@ def ports_of_its_own() -> Iterator[None]:
     """A range of ports that no other round uses: while an etcd is down, another's must not come up in its place, for the
     members would go on there."""
     for lane in range(_LANES):
-        path = Path(tempfile.gettempdir()) / f"psbarrier-faults-lane-{lane}"
-        with open(path, "wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed when this process ends, however that is
-            except OSError:
-                continue
-            ports = range(10_000 + lane * _PORTS, 10_000 + (lane + 1) * _PORTS)
+        first = 10_000 + lane * _PORTS
+        try:
+            lock = socket.create_server(("127.0.0.1", first))  # free again when this process ends, however that is
+        except OSError:
+            continue
+        with lock:
             for module in (embedded, link_proxy):
-                setattr(module, "_PORTS", ports)  # noqa: B010  # nobody else wants to choose them
+                setattr(module, "_PORTS", range(first + 1, first + _PORTS))  # noqa: B010  # nobody else chooses them
             yield
             return
     raise RuntimeError(f"all {_LANES} ranges of ports are in use: play fewer rounds at once")
