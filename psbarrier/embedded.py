@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import secrets
 import shutil
@@ -76,6 +77,7 @@ class EtcdServer:
         unused = os.path.join(tempfile.gettempdir(), f"psbarrier-etcd-{secrets.token_hex(8)}")
         self.folder = Path(os.path.abspath(folder or unused))
         self._extra_args = tuple(extra_args)
+        self._name = f"{NAME}-{secrets.token_hex(8)}"
         self._tls = any(arg.lstrip("-").startswith(("cert-file", "auto-tls")) for arg in extra_args)
         self._ports: list[int] = []
         self._sitter: Sitter | None = None
@@ -253,10 +255,10 @@ class EtcdServer:
         """Who it is, and who else belongs to its cluster: nobody."""
         url = f"http://127.0.0.1:{self._ports[1]}"
         return [
-            f"--name={NAME}",
+            f"--name={self._name}",
             f"--listen-peer-urls={url}",
             f"--initial-advertise-peer-urls={url}",
-            f"--initial-cluster={NAME}={url}",
+            f"--initial-cluster={self._name}={url}",
         ]
 
     def _environment(self) -> dict[str, str]:
@@ -267,11 +269,19 @@ class EtcdServer:
         try:
             connection.request("GET", "/health")
             answer = connection.getresponse()
-            return answer.status == 200 and b"true" in answer.read()
-        except (OSError, http.client.HTTPException):
+            return answer.status == 200 and b"true" in answer.read() and (self._tls or self._is_ours(connection))
+        except (OSError, http.client.HTTPException, ValueError):
             return False
         finally:
             connection.close()
+
+    def _is_ours(self, connection: http.client.HTTPConnection) -> bool:
+        """Whether it is ours that answers: another's may have taken the port while ours was starting, which ours notices
+        only in a moment. One that does not say who its members are has nobody to be mistaken for."""
+        connection.request("POST", "/v3/cluster/member/list", "{}")
+        answer = connection.getresponse()
+        members = json.loads(answer.read()).get("members", [])
+        return answer.status != 200 or any(member.get("name") == self._name for member in members)
 
     def _last_words(self) -> str:
         """The end of etcd's log, or, if it refused a flag, what stands before its long usage text."""

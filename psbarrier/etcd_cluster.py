@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from psbarrier.cluster_links import ClusterLinks
-from psbarrier.embedded import READY_TIMEOUT, free_ports
+from psbarrier.embedded import NAME, READY_TIMEOUT, free_ports
 from psbarrier.errors import InvalidArgumentError, StoreUnavailableError
 from psbarrier.etcd_member import EtcdMember, MemberStatus
 
@@ -55,7 +55,7 @@ class EtcdCluster:
             peers = [f"https://{host}" for host in self._links.hosts]
         else:
             peers = [f"http://127.0.0.1:{port}" for port in free_ports(members)]
-        token = f"psbarrier-{secrets.token_hex(8)}"
+        token = f"{NAME}-{secrets.token_hex(8)}"
         self.members = tuple(
             EtcdMember(index, peers, token, links=self._links, binary=binary, extra_args=extra_args)
             for index in range(members)

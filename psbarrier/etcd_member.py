@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from psbarrier.cluster_links import ClusterLinks
-from psbarrier.embedded import NAME, EtcdServer
+from psbarrier.embedded import EtcdServer
 from psbarrier.errors import ClosedError, StoreError, StoreRefusedError, StoreUnavailableError
 from psbarrier.etcd_binary import etcd_environment
 
@@ -53,6 +53,7 @@ class EtcdMember(EtcdServer):
         super().__init__(binary=binary, extra_args=extra_args)
         self.index = index
         self._peers, self._token = tuple(peers), token
+        self._name = f"{token}-{index}"
         self._links = links
 
     def __repr__(self) -> str:
@@ -127,10 +128,10 @@ class EtcdMember(EtcdServer):
     def _cluster_flags(self) -> list[str]:
         own = self._peers[self.index]
         flags = [
-            f"--name={NAME}-{self.index}",
+            f"--name={self._name}",
             f"--listen-peer-urls={f'https://127.0.0.1:{self.peer_port}' if self._links else own}",
             f"--initial-advertise-peer-urls={own}",
-            f"--initial-cluster={','.join(f'{NAME}-{index}={url}' for index, url in enumerate(self._peers))}",
+            f"--initial-cluster={','.join(f'{self._token}-{index}={url}' for index, url in enumerate(self._peers))}",
             f"--initial-cluster-token={self._token}",
         ]
         return [*flags, "--peer-auto-tls"] if self._links else flags

@@ -56,10 +56,10 @@ def join(
     is named is never started a second time. `ttl` is the seconds (2 at least) after which etcd gives up a task whose
     process is silent. When another process holds the task, `takeover="wait"` waits for its lease to go, and "force"
     revokes it. `meta` is a small JSON object that stands beside the address in the cluster spec. With `guardian`, a
-    process of its own holds the lease for this one: a step that keeps the GIL for longer than the TTL loses nothing, and
-    the others learn of this process's end at once, whatever it is. With `strict`, a TTL without a confirmed keep-alive
-    makes the member LOST at once, and not only SUSPENDED. `timeout` is in seconds. `on_progress` is called, in place of a
-    log line, from whatever waits for more than 5 s; it must not block.
+    process of its own holds the lease for this one: no step that keeps the GIL loses it, and the others learn of this
+    process's end at once. With `strict`, a TTL without a confirmed keep-alive makes the member LOST at once, and not only
+    SUSPENDED. `timeout` is in seconds. `on_progress` is called, in place of a log line, from whatever waits for more
+    than 5 s; it must not block.
 
     What is not given comes from the PSBARRIER_… variables. In a process that `psbarrier run` has started, the task that
     it holds is attached to, once; that is a guardian already, and arguments that contradict it are an
@@ -67,8 +67,7 @@ def join(
 
     Raises InvalidArgumentError, JobMismatchError, SlotTakenError (named: who holds it), AlreadyFinishedError,
     JobFailedError or JobOverError (the run is over), GuardianError, StoreUnavailableError, StoreRefusedError,
-    MalformedValueError (which key another program has spoilt). Nothing is left in etcd then. ForkError in a child that
-    was forked from a process which had used psbarrier over etcd before.
+    MalformedValueError (a key that another program has spoilt); nothing is left in etcd then. ForkError in a forked child.
     """
     asked = Asked(job, role, index, replicas, address, run, ttl, takeover, meta, policy)
     handed = os.environ.get(VARIABLE, "")

@@ -160,6 +160,18 @@ def test_a_port_that_is_taken_in_between_is_replaced(monkeypatch: pytest.MonkeyP
             assert read(server, "a") is None
 
 
+def test_anothers_etcd_on_a_port_that_was_taken_in_between_is_not_mistaken_for_it(
+    etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers well, and sooner than ours notices that its port is taken; but it is not ours."""
+    taken = [int(etcd.endpoint.rpartition(":")[2]), *free_ports(2)]
+    choices = iter([taken])
+    monkeypatch.setattr(embedded, "free_ports", lambda count: next(choices, None) or free_ports(count))
+    with EtcdServer() as server:
+        assert server.endpoint != etcd.endpoint
+        assert server.pid is not None
+
+
 def test_it_tells_why_etcd_did_not_come_up() -> None:
     """The last lines of etcd's log are in the error, and nothing is left."""
     server = EtcdServer(extra_args=["--no-such-flag"])

@@ -35,6 +35,8 @@ class Flaw:
 @contextmanager
 def planted(flaw: Flaw) -> Iterator[None]:
     """The code has this flaw inside the block."""
+    modules = [name for name, _, _ in flaw.changes]
+    assert len(set(modules)) == len(modules), f"one change would undo another: make {flaw.name!r} one change a module"
     with ExitStack() as stack:
         for change in flaw.changes:
             stack.enter_context(_changed(flaw, *change))
@@ -95,4 +97,4 @@ def _living(module: types.ModuleType) -> Iterator[types.FunctionType]:
         for member in members:
             inner = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
             if isinstance(inner, types.FunctionType):
-                yield inner
+                yield inspect.unwrap(inner)
