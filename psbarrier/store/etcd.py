@@ -202,7 +202,7 @@ class EtcdStore:
     @_verb
     def txn(self, txn: Txn, *, until: float) -> TxnReply:
         """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
-        if len(txn.then) == 1 and isinstance(txn.then[0], Range) and not txn.compares:
+        if len(txn.then) == 1 and isinstance(txn.then[0], Range) and not (txn.compares or txn.otherwise):
             return self._read(txn.then, until)
         request = wire.txn_request(txn)
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
