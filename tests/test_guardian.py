@@ -30,6 +30,8 @@ TRAINING = """
 import ctypes, os, signal, sys, time
 import psbarrier
 
+pytestmark = pytest.mark.e2e
+
 def join(ttl, **options):
     return psbarrier.join(
         sys.argv[1], sys.argv[2], "worker", 0, replicas="worker=2", run="run", address="h:1", ttl=ttl, guardian=True,

@@ -21,6 +21,8 @@ from psbarrier.errors import StoreRefusedError
 from psbarrier.store.base import Put, Range, Store, Txn
 from psbarrier.store.etcd import EtcdStore
 
+pytestmark = pytest.mark.e2e
+
 
 def logins(server: EtcdServer) -> int:
     """How many etcd has answered since it started."""

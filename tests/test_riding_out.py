@@ -16,6 +16,8 @@ from psbarrier import Member, MemberState
 from psbarrier.embedded import EtcdServer
 from psbarrier.testing import EtcdCluster
 
+pytestmark = pytest.mark.e2e
+
 REPLICAS = {"ps": 1, "worker": 2}
 
 

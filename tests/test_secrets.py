@@ -32,6 +32,8 @@ from psbarrier.store.base import Range
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.password import PasswordFile
 
+pytestmark = pytest.mark.e2e
+
 
 @frozen
 class Vault:

@@ -29,6 +29,8 @@ PASSWORD = "correct horse battery staple"
 # Two tasks that meet; each joins by its environment alone, and uses every kind of call.
 PROGRAM = """
 import os, psbarrier
+
+pytestmark = pytest.mark.e2e
 with psbarrier.join() as me:
     me.cluster(60)
     me.share("k", 1)

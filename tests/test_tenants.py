@@ -27,6 +27,8 @@ from psbarrier.store.base import Compare, Delete, Op, Put, Range, Txn, prefix_en
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.known_bugs import BUGS, known_bugs
 
+pytestmark = pytest.mark.e2e
+
 JOBS = ("job1", "job10", "a", "a.b", "a-b")
 NEIGHBOURS = [(one, other) for one in JOBS for other in JOBS if one != other and other.startswith(one)]
 NEIGHBOURS += [(other, one) for one, other in NEIGHBOURS]

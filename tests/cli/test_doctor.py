@@ -34,6 +34,8 @@ from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.maintenance import ServerStatus
 from psbarrier.store.tls import TLS
 
+pytestmark = pytest.mark.e2e
+
 LIMIT = 20.0
 """Seconds that the whole may take at most."""
 

@@ -23,6 +23,8 @@ LONG = "600"
 PROGRAM = """
 import os, signal, sys, time
 import psbarrier
+
+pytestmark = pytest.mark.e2e
 me = psbarrier.join()
 me.cluster()
 print(os.getpid(), os.environ["PSBARRIER_CLUSTER_FILE"], flush=True)
