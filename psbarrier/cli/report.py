@@ -16,12 +16,12 @@ from psbarrier.cli import exits
 from psbarrier.cli.outcome import Outcome
 from psbarrier.errors import PsBarrierError, StoreError
 from psbarrier.exit_status import describe, shell_code
-from psbarrier.flows.leading import clock_time
 from psbarrier.member import Member
 from psbarrier.protocol.handover import Handover
 from psbarrier.protocol.records import Departure, Registration, unpack_state
 from psbarrier.state import JobState
 from psbarrier.store.base import Range, Store
+from psbarrier.times import clock_time
 
 logger = logging.getLogger("psbarrier")
 

@@ -19,10 +19,10 @@ from psbarrier.cli.snapshot import BarrierStatus, Snapshot, TaskStatus
 from psbarrier.doctor.access import Server, ask_all
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.flows.effects import Await, Change, Flow
-from psbarrier.flows.leading import clock_time
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.session import Session
 from psbarrier.store.base import Store
+from psbarrier.times import clock_time
 
 NOT_FOUND = 1
 _SPACING = 0.5

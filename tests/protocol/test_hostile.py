@@ -19,7 +19,6 @@ import pytest
 
 from protocol.test_records import KEY, UNPACK, packed
 from psbarrier.errors import InvalidArgumentError, MalformedValueError
-from psbarrier.flows.leading import clock_time
 from psbarrier.policy import Policy
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Broken, Definition
 from psbarrier.protocol.codec import LARGE, SMALL
@@ -39,6 +38,7 @@ from psbarrier.protocol.records import (
 from psbarrier.protocol.standing import Standing
 from psbarrier.spec import ClusterSpec, MemberSpec, Replicas, Task
 from psbarrier.state import JobState
+from psbarrier.times import clock_time
 
 COUNT = 100_000
 SEED = 20_240_229
