@@ -26,11 +26,11 @@ from psbarrier.store.access import Access
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.testing import EtcdCluster
 
+pytestmark = pytest.mark.e2e
+
 TRAINING = """
 import ctypes, os, signal, sys, time
 import psbarrier
-
-pytestmark = pytest.mark.e2e
 
 def join(ttl, **options):
     return psbarrier.join(

@@ -24,13 +24,13 @@ from psbarrier.store.base import Put, Range, Store, Txn, prefix_end
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.password import PasswordFile
 
+pytestmark = pytest.mark.e2e
+
 PASSWORD = "correct horse battery staple"
 
 # Two tasks that meet; each joins by its environment alone, and uses every kind of call.
 PROGRAM = """
 import os, psbarrier
-
-pytestmark = pytest.mark.e2e
 with psbarrier.join() as me:
     me.cluster(60)
     me.share("k", 1)

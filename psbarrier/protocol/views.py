@@ -222,10 +222,12 @@ class Roster(View):
     @property
     def registrations(self) -> Mapping[Task, Registration]:
         """Who is registered now, the finished included."""
-        if self._tasks[0] != self.changes:
+        # The watch may fold the next change meanwhile: it is then one that we have not seen, whatever we saw of it.
+        changes = self.changes
+        if self._tasks[0] != changes:
             found: dict[Task, Registration] = {}
             malformed: dict[str, tuple[int, str]] = {}
-            for key, kv in self._kvs.items():
+            for key, kv in list(self._kvs.items()):
                 known = self._malformed.get(key)
                 if known is not None and known[0] == kv.mod:  # a stranger may have left thousands: each is read once
                     malformed[key] = known
@@ -234,7 +236,7 @@ class Roster(View):
                     found[parse_task(self.prefix, key)] = self._decode(kv, Registration.unpack)
                 except MalformedValueError as error:
                     malformed[key] = (kv.mod, str(error))
-            self._tasks, self._malformed = (self.changes, found), malformed
+            self._tasks, self._malformed = (changes, found), malformed
         return self._tasks[1]
 
     @property

@@ -18,13 +18,13 @@ from psbarrier import Member, Policy, Task
 from psbarrier.embedded import EtcdServer
 from psbarrier.protocol.records import Registration
 
+pytestmark = pytest.mark.e2e
+
 LONG = "600"
 """Seconds of a TTL: what is known before has not been found out by it."""
 PROGRAM = """
 import os, signal, sys, time
 import psbarrier
-
-pytestmark = pytest.mark.e2e
 me = psbarrier.join()
 me.cluster()
 print(os.getpid(), os.environ["PSBARRIER_CLUSTER_FILE"], flush=True)

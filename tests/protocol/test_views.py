@@ -213,3 +213,23 @@ def test_a_stranger_in_the_roster_counts_as_absent() -> None:
     roster.fold_missing(KEYS.member(Task("worker", 1)), 5)
     assert roster.registrations == {task: mine}
     assert set(roster.malformed) == {f"{KEYS.members}nobody"}
+
+
+def test_what_comes_while_the_roster_is_read_is_seen_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader reads it without a lock while the watch goes on: nothing is torn, and nothing is missed for good."""
+    roster, unpack = Roster(KEYS), Registration.unpack
+    packed = Registration("h:1", "a").pack()
+
+    def put(index: int) -> None:
+        roster.fold(KV(KEYS.member(Task("worker", index)), packed, 2 + index, 2 + index, 1))
+
+    def interrupted(key: str, value: bytes) -> Registration:
+        put(len(roster._kvs))
+        monkeypatch.setattr(Registration, "unpack", unpack)
+        return unpack(key, value)
+
+    put(0)
+    put(1)
+    monkeypatch.setattr(Registration, "unpack", interrupted)
+    assert {Task("worker", 0), Task("worker", 1)} <= set(roster.registrations)
+    assert set(roster.registrations) == {Task("worker", index) for index in range(3)}
