@@ -7,7 +7,7 @@ from jobs import JOB, PATIENCE, TWO, Place, call, raised, returned
 
 from psbarrier import Member, Policy
 from psbarrier.errors import SlotLostError
-from psbarrier.flows import joining, leading
+from psbarrier.flows import duty, joining
 
 SHORT = Policy(retention=2.0, max_restarts=5)
 
@@ -16,7 +16,7 @@ SHORT = Policy(retention=2.0, max_restarts=5)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute is the least in real life; four TTLs remain the least here."""
     monkeypatch.setattr(joining, "MIN_RETENTION", 2.0)
-    monkeypatch.setattr(leading, "MIN_RETENTION", 2.0)
+    monkeypatch.setattr(duty, "MIN_RETENTION", 2.0)
 
 
 def use_everything(place: Place, replicas: dict[str, int]) -> list[Member]:

@@ -94,8 +94,10 @@ def ride_out(job: Training, stop: Callable[[], object], start: Callable[[], obje
     job.end()
     assert [member.token for member in job.members] == tokens
     assert {member.cluster(PATIENCE).epoch for member in job.members} == {1}
-    told = [MemberState.SUSPENDED, MemberState.CONNECTED]
-    assert all(eventually(lambda states=states: states == told) for states in job.states.values())  # type: ignore[misc]
+    for states in job.states.values():
+        assert eventually(lambda states=states: states[-1:] == [MemberState.CONNECTED])  # type: ignore[misc]
+        # On a busy machine a heartbeat may be late for a whole TTL at other times, too.
+        assert states == [MemberState.SUSPENDED, MemberState.CONNECTED] * (len(states) // 2)
 
 
 DURATIONS = [2.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]

@@ -20,7 +20,7 @@ from faults.mistakes import flaw_named
 from faults.plan import JOB, RUN, Plan
 from faults.recording import Recorder
 from faults.tap import tap
-from psbarrier.flows import joining, leading
+from psbarrier.flows import duty, joining
 from psbarrier.protocol.handover import VARIABLE
 from psbarrier.store.etcd import EtcdStore
 
@@ -44,7 +44,7 @@ def guardian(plan: Plan, slot: str, serial: int, folder: str) -> None:
 
 def shorten() -> None:
     """A run that is fleeting goes after four TTLs, and not only after a minute."""
-    for module in (joining, leading):
+    for module in (duty, joining):
         setattr(module, "MIN_RETENTION", 1.0)  # noqa: B010  # it is imported there, and not exported
 
 
