@@ -89,7 +89,7 @@ def ride_out(job: Training, stop: Callable[[], object], start: Callable[[], obje
     # So long all of them are suspended, whatever they try.
     assert not eventually(job.others, seconds), job.others()
     start()
-    assert job.all_are(MemberState.CONNECTED)
+    assert job.all_are(MemberState.CONNECTED), [(member, member._session.error) for member in job.members]
     assert job.went_on()
     job.end()
     assert [member.token for member in job.members] == tokens
