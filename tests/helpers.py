@@ -43,8 +43,8 @@ def alive(pid: int) -> bool:
 
 
 def processes() -> dict[int, tuple[int, str]]:
-    """Every process of this machine: its parent's process id and its command line."""
-    listing = subprocess.Popen(["ps", "-A", "-o", "pid=,ppid=,command="], stdout=subprocess.PIPE, text=True)
+    """Every process of this machine: its parent's process id and its whole command line, however wide the terminal."""
+    listing = subprocess.Popen(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], stdout=subprocess.PIPE, text=True)
     text, _ = listing.communicate()
     rows = (line.split(None, 2) for line in text.splitlines())
     return {int(row[0]): (int(row[1]), row[2]) for row in rows if len(row) == 3 and int(row[0]) != listing.pid}
