@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ class Asked:
     job: str | None
     role: str | None
     index: int | None
-    replicas: Replicas | Mapping[str, int] | str | None
+    replicas: Replicas | Mapping[str, int | Sequence[int]] | str | None
     address: str | None
     run: str | None
     ttl: int | None

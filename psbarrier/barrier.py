@@ -44,7 +44,7 @@ class Barrier:
         self.on_loss = on_loss
         self._session, self._view = session, view
         self._now: Callable[[], float] = session.clock.now
-        self._party = Party(me, name, Definition(roles, len(me.config.replicas.tasks(roles))))
+        self._party = Party(me, name, Definition.of(roles, me.config.replicas))
         self._home = Home(f"barrier {name!r} of job {me.job!r}")
         self._one_at_a_time = threading.Lock()
         self._calls = 0
@@ -105,8 +105,9 @@ class Barrier:
 
     @property
     def parties(self) -> int:
-        """How many tasks must arrive."""
-        return self._party.definition.parties
+        """How many tasks must arrive; with an elastic role, those that the open generation counts, or would count if it
+        began now."""
+        return self._party.definition.parties or len(self._party.tasks(self._view))
 
     @property
     @at_home

@@ -35,7 +35,7 @@ def join(
     role: str | None = None,
     index: int | None = None,
     *,
-    replicas: Replicas | Mapping[str, int] | str | None = None,
+    replicas: Replicas | Mapping[str, int | Sequence[int]] | str | None = None,
     address: str | None = None,
     run: str | None = None,
     ttl: int | None = None,

@@ -304,7 +304,7 @@ class Member:
             return
         if self._view.state.over:
             raise self._view.state.error(self.job)
-        self._session.run(finishing(self._me, self._registration, self._now, self._wall, self._patiently()))
+        self._session.run(finishing(self._me, self._view, self._registration, self._now, self._wall, self._patiently()))
         self._finished = self._ended = True
 
     @at_home

@@ -30,16 +30,22 @@ class Policy:
     `loss_grace`: seconds that a lost task may stay away before the job fails; a mapping sets it per role.
     `max_restarts`: how many crashes of one task are forgiven; the next one fails the job at once.
     `retention`: seconds that etcd keeps the run after its last member has gone; raised to max(60, 4 x ttl).
+    `last_call`: seconds that a job with an elastic role, once its least is there, waits for more of them to start with.
+    `settling`: seconds without a further change after which such a job goes on in a new epoch, when tasks of it have come
+    or gone; while the changes do not end, `last_call` seconds after the first one.
     """
 
     success: tuple[str, ...] | None = field(default=None, converter=_success)
     loss_grace: float | Mapping[str, float] = 60.0
     max_restarts: int = 0
     retention: float = 3600.0
+    last_call: float = 30.0
+    settling: float = 3.0
 
     def __attrs_post_init__(self) -> None:
         graces = self.loss_grace.values() if isinstance(self.loss_grace, Mapping) else (self.loss_grace,)
-        for name, seconds in [("loss_grace", grace) for grace in graces] + [("retention", self.retention)]:
+        named = [(name, getattr(self, name)) for name in ("retention", "last_call", "settling")]
+        for name, seconds in [("loss_grace", grace) for grace in graces] + named:
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
                 raise InvalidArgumentError(f"the policy's {name} {seconds!r} is not a number of seconds from 0 to 1e12")
         if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int) or self.max_restarts < 0:
@@ -75,9 +81,12 @@ class Policy:
             "loss_grace": {k: float(v) for k, v in grace.items()} if isinstance(grace, dict) else float(grace),
             "max_restarts": self.max_restarts,
             "retention": float(self.retention),
+            "last_call": float(self.last_call),
+            "settling": float(self.settling),
         }
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Policy:
         """The reverse of `as_dict()`."""
-        return cls(**{name: given[name] for name in ("success", "loss_grace", "max_restarts", "retention")})
+        names = ("success", "loss_grace", "max_restarts", "retention", "last_call", "settling")
+        return cls(**{name: given[name] for name in names})

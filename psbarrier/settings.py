@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from psbarrier.arguments import check_json
@@ -41,6 +41,8 @@ READ: Mapping[str, str] = {
     "PSBARRIER_LOSS_GRACE": "seconds a lost task may stay away, 60 by default; or per role, ps=30,worker=120",
     "PSBARRIER_MAX_RESTARTS": "crashes of one task that are forgiven, 0 by default",
     "PSBARRIER_RETENTION": "seconds that etcd keeps the run after its last process has gone, 3600 by default",
+    "PSBARRIER_LAST_CALL": "seconds that a job with an elastic role, once its least is there, waits for more, 30 by default",
+    "PSBARRIER_SETTLING": "seconds without a change after which such a job goes on when tasks came or went, 3 by default",
     "PSBARRIER_SESSION": "set by psbarrier run for its child: the task that the child is to use",
     "PSBARRIER_ETCD": "the etcd program that psbarrier local starts",
 }
@@ -132,6 +134,8 @@ def policy_from_environment(
     loss_grace: str | None = None,
     max_restarts: int | None = None,
     retention: float | None = None,
+    last_call: float | None = None,
+    settling: float | None = None,
     *,
     replicas: Replicas | None = None,
 ) -> Policy:
@@ -154,6 +158,8 @@ def policy_from_environment(
         ),
         "max_restarts": setting("MAX_RESTARTS", max_restarts, int, check=fit("max_restarts")),
         "retention": setting("RETENTION", retention, float, check=fit("retention")),
+        "last_call": setting("LAST_CALL", last_call, float, check=fit("last_call")),
+        "settling": setting("SETTLING", settling, float, check=fit("settling")),
     }
     return Policy(**{name: value for name, value in given.items() if value is not None})
 
@@ -186,6 +192,6 @@ def parse_grace(text: str) -> float | Mapping[str, float]:
         raise InvalidArgumentError(f"the loss grace {text!r} reads neither 60 nor ps=30,worker=120") from error
 
 
-def replicas(given: Replicas | Mapping[str, int] | str | None) -> Replicas:
+def replicas(given: Replicas | Mapping[str, int | Sequence[int]] | str | None) -> Replicas:
     """The replicas, from an argument or the environment."""
     return required("REPLICAS", None if given is None else Replicas.of(given), Replicas.of)

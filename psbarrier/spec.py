@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -80,25 +80,31 @@ class Task:
 
 @frozen
 class Replicas:
-    """How many tasks each role has; equal however it was written."""
+    """How many tasks each role has; equal however it was written.
+
+    A role with a least and a most, as in {"worker": (2, 8)}, is *elastic*: the job starts once the least is there, its
+    tasks may come and go, and their indices are 0 to the most - 1, not all of which need to be there.
+    """
 
     counts: tuple[tuple[str, int], ...] = field()
+    """Each role's tasks, at most."""
+    least: tuple[tuple[str, int], ...] = ()
+    """The least of each elastic role."""
 
     @classmethod
-    def of(cls, given: Replicas | Mapping[str, int] | str) -> Replicas:
-        """From a mapping such as {"ps": 2, "worker": 4}, or text such as "ps=2,worker=4"."""
+    def of(cls, given: Replicas | Mapping[str, int | Sequence[int]] | str) -> Replicas:
+        """From a mapping such as {"ps": 2, "worker": 4}, or text such as "ps=2,worker=4"; or "worker=2:8"."""
         if isinstance(given, Replicas):
             return given
         pairs = _parse_replicas(given) if isinstance(given, str) else given
         if not isinstance(pairs, Mapping) or not pairs:
             raise InvalidArgumentError(f"the replicas {given!r} name no role: write for example ps=2,worker=4")
-        for role, count in pairs.items():
-            check_name("role", role)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise InvalidArgumentError(f"role {role!r} has {count!r} replicas: it needs a whole number from 1 on")
-        if sum(pairs.values()) > MAX_TASKS:
-            raise InvalidArgumentError(f"the replicas add up to {sum(pairs.values())} tasks: {MAX_TASKS} is the most")
-        return cls(tuple(sorted(pairs.items())))
+        bounds = {check_name("role", role): _bounds(role, count) for role, count in pairs.items()}
+        counts = {role: most for role, (_, most) in bounds.items()}
+        if sum(counts.values()) > MAX_TASKS:
+            raise InvalidArgumentError(f"the replicas add up to {sum(counts.values())} tasks: {MAX_TASKS} is the most")
+        least = sorted((role, low) for role, (low, most) in bounds.items() if low < most)
+        return cls(tuple(sorted(counts.items())), tuple(least))
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -107,8 +113,21 @@ class Replicas:
 
     @property
     def size(self) -> int:
-        """How many tasks there are in all."""
+        """How many tasks there are in all, at most."""
         return sum(count for _, count in self.counts)
+
+    @property
+    def elastic_roles(self) -> frozenset[str]:
+        """The roles that have a least and a most."""
+        return frozenset(role for role, _ in self.least)
+
+    def elastic(self, roles: Iterable[str] | None = None) -> bool:
+        """Whether one of `roles` (of all roles by default) is elastic."""
+        return not self.elastic_roles.isdisjoint(self.roles if roles is None else roles)
+
+    def minimum(self, role: str) -> int:
+        """How many tasks of `role` there must be, at least."""
+        return dict(self.least).get(role, self[role])
 
     def __getitem__(self, role: str) -> int:
         return dict(self.counts)[role]
@@ -118,10 +137,18 @@ class Replicas:
         return item.index < counts.get(item.role, 0) if isinstance(item, Task) else item in counts
 
     def __str__(self) -> str:
-        return ",".join(f"{role}={count}" for role, count in self.counts)
+        least = dict(self.least)
+        return ",".join(
+            f"{role}={least[role]}:{most}" if role in least else f"{role}={most}" for role, most in self.counts
+        )
+
+    def as_dict(self) -> dict[str, int | list[int]]:
+        """{"ps": 2, "worker": [2, 8]}: what `of()` takes."""
+        least = dict(self.least)
+        return {role: [least[role], most] if role in least else most for role, most in self.counts}
 
     def tasks(self, roles: Iterable[str] | None = None) -> tuple[Task, ...]:
-        """Every task of `roles` (of all roles by default), sorted."""
+        """Every task of `roles` (of all roles by default) that there may be, sorted."""
         wanted = None if roles is None else set(roles)
         return tuple(
             Task(role, index)
@@ -129,6 +156,20 @@ class Replicas:
             if wanted is None or role in wanted
             for index in range(count)
         )
+
+    def short_of(self, present: Collection[Task], roles: Iterable[str] | None = None) -> tuple[Task, ...]:
+        """The tasks of `roles` without which the job cannot run, when those `present` are there.
+
+        Every absent one of a role; of an elastic role only as many as are missing to its least, lowest index first.
+        """
+        wanted, short = set(self.roles if roles is None else roles), []
+        elastic = self.elastic_roles
+        for role, most in self.counts:
+            if role in wanted:
+                absent = [task for task in (Task(role, index) for index in range(most)) if task not in present]
+                there = most - len(absent)
+                short += absent[: max(0, self.minimum(role) - there)] if role in elastic else absent
+        return tuple(short)
 
     def require(self, task: Task) -> Task:
         """`task` itself; raises InvalidArgumentError when there is no such task among these replicas."""
@@ -145,17 +186,33 @@ class Replicas:
         return task
 
 
-def _parse_replicas(text: str) -> dict[str, int]:
-    pairs: dict[str, int] = {}
+def _bounds(role: str, given: Any) -> tuple[int, int]:
+    """The least and the most tasks of a role."""
+    pair = isinstance(given, list | tuple) and len(given) == 2  # a least and a most
+    low, most = given if pair else (given, given)
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in (low, most)):
+        raise InvalidArgumentError(
+            f"role {role!r} has {given!r} replicas: it needs a whole number from 1 on, or a least and a most, as (2, 8)"
+        )
+    if low > most:
+        raise InvalidArgumentError(
+            f"role {role!r} has at least {low} replicas and at most {most}: the least comes first"
+        )
+    return int(low), int(most)
+
+
+def _parse_replicas(text: str) -> dict[str, int | tuple[int, int]]:
+    pairs: dict[str, int | tuple[int, int]] = {}
     for part in text.split(","):
         role, equals, count = part.strip().partition("=")
-        if not equals or not re.fullmatch(r"[0-9]{1,9}", count.strip()):
+        match = re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,9}))?", count.strip())
+        if not equals or not match:
             raise InvalidArgumentError(
-                f"the replicas {text!r} do not read ROLE=N,ROLE=N: {part.strip()!r} does not fit"
+                f"the replicas {text!r} do not read ROLE=N,ROLE=N or ROLE=MIN:MAX: {part.strip()!r} does not fit"
             )
         if role.strip() in pairs:
             raise InvalidArgumentError(f"the replicas {text!r} name the role {role.strip()!r} twice")
-        pairs[role.strip()] = int(count)
+        pairs[role.strip()] = int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
     return pairs
 
 

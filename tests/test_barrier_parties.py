@@ -38,7 +38,7 @@ def test_a_party_that_arrived_and_then_vanished_still_counts(place: Place) -> No
     parties = barriers(members, on_loss="break")
     waiting = arrive(place, *parties[:2])
     place.lose(members[1])
-    place.until(lambda: parties[2]._view.gone.lost)
+    place.until(lambda: parties[2]._view.gone.lost and waiting[1].done())
     assert parties[2].wait(PATIENCE) == 2
     assert returned(waiting[0]) == 0
     assert isinstance(raised(waiting[1]), SlotLostError)

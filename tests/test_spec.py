@@ -96,6 +96,29 @@ def test_tasks_sort_by_role_and_number() -> None:
     ]
 
 
+BOUNDS = st.integers(1, 1000) | st.tuples(st.integers(1, 99), st.integers(100, 1000))
+
+
+@given(bounds=st.dictionaries(NAMES, BOUNDS, min_size=1, max_size=5))
+def test_elastic_replicas_are_equal_however_they_are_written(bounds: dict[str, int | tuple[int, int]]) -> None:
+    """As pairs, as lists (which JSON makes of them), or as text; a least that is the most is a plain number."""
+    replicas = Replicas.of(bounds)
+    pairs = {role: count if isinstance(count, tuple) else (count, count) for role, count in bounds.items()}
+    assert replicas == Replicas.of(pairs) == Replicas.of(str(replicas)) == Replicas.of(replicas.as_dict())
+    for role, (least, most) in pairs.items():
+        assert (replicas.minimum(role), replicas[role], role in replicas.elastic_roles) == (least, most, least < most)
+        assert replicas.elastic([role]) == (least < most)
+
+
+def test_who_is_missing_of_an_elastic_role_are_the_first_of_those_that_it_needs() -> None:
+    """Whichever of them are there; of a fixed role it is everybody."""
+    replicas = Replicas.of("ps=2,worker=2:4")
+    assert list(map(str, replicas.short_of([]))) == ["ps/0", "ps/1", "worker/0", "worker/1"]
+    assert list(map(str, replicas.short_of([Task("ps", 1), Task("worker", 0)]))) == ["ps/0", "worker/1"]
+    assert list(map(str, replicas.short_of([Task("worker", 0)], ["worker"]))) == ["worker/1"]
+    assert replicas.short_of([Task("worker", 3), Task("worker", 1)], ["worker"]) == ()
+
+
 @given(counts=st.dictionaries(NAMES, st.integers(1, 1000), min_size=1, max_size=5))
 def test_replicas_are_equal_however_they_are_written(counts: dict[str, int]) -> None:
     """As a mapping in any order, or as text with spaces."""
@@ -126,6 +149,14 @@ def test_replicas_are_equal_however_they_are_written(counts: dict[str, int]) -> 
         {"worker": 0},
         {"worker": True},
         {"worker": 1.0},
+        {"worker": (3, 2)},
+        {"worker": (0, 2)},
+        {"worker": (1, 2, 3)},
+        {"worker": "28"},
+        {"worker": (True, 2)},
+        "worker=2:",
+        "worker=3:2",
+        "worker=2:60000,ps=2:60000",
         {"worker": 60_000, "ps": 40_001},
         ["worker"],
         None,

@@ -198,7 +198,7 @@ def row(job: str, run: str, answers: Sequence[RangeResult]) -> tuple[Row, int] |
             state=unpack_state(state.key, state.value) if state else JobState(),
             founded=Founded.unpack(founded.key, founded.value).since if founded else 0.0,
             replicas=str(replicas),
-            size=replicas.size,
+            size=sum(replicas.minimum(role) for role in replicas.roles),
             missing=tuple(Missing(str(task), loss.why, loss.since) for task, loss in sorted(lost.items())),
         )
     except (MalformedValueError, InvalidArgumentError) as error:
@@ -225,13 +225,13 @@ def _name_missing(store: Store, rows: Sequence[tuple[Row, _Run]]) -> list[Row]:
 def complete(row: Row, present: set[Task]) -> Row:
     """The row, with everybody who is not among those `present`; a key of nobody's task counts for nothing."""
     known = {missing.task: missing for missing in row.missing}
-    tasks = Replicas.of(row.replicas).tasks()
-    absent = [str(task) for task in tasks if task not in present]
+    replicas = Replicas.of(row.replicas)
+    absent = [str(task) for task in replicas.short_of(present)]
     # Before the first spec is sealed they have been missing from the beginning.
     since = 0.0 if row.sealed else row.founded
     missing = [known.get(task) or Missing(task, "not registered", since) for task in absent]
     missing.sort(key=lambda each: (not each.since, each.since))  # those of whom most is known, and who are longest gone
-    return evolve(row, there=len(tasks) - len(absent), missing=tuple(missing))
+    return evolve(row, there=len(present.intersection(replicas.tasks())), missing=tuple(missing))
 
 
 def _ask(store: Store, ranges: Sequence[Range]) -> list[RangeResult]:

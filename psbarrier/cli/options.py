@@ -146,7 +146,7 @@ def etcd_options(function: F) -> F:
     return decorated  # type: ignore[no-any-return]  # what click's decorators return is what they were given
 
 
-_POLICY = ("success", "loss_grace", "max_restarts", "retention")
+_POLICY = ("success", "loss_grace", "max_restarts", "retention", "last_call", "settling")
 
 
 def policy_options(function: F) -> F:
@@ -156,6 +156,18 @@ def policy_options(function: F) -> F:
         option("--loss-grace", metavar="SECONDS", help="How long a lost task may stay away: 60, or ps=30,worker=120."),
         option("--max-restarts", type=click.IntRange(0), help="Crashes of one task that are forgiven.  [default: 0]"),
         option("--retention", type=float, metavar="SECONDS", help="How long etcd keeps the run.  [default: 3600]"),
+        option(
+            "--last-call",
+            type=float,
+            metavar="SECONDS",
+            help="How long an elastic job, once its least is there, waits for more to start with.  [default: 30]",
+        ),
+        option(
+            "--settling",
+            type=float,
+            metavar="SECONDS",
+            help="How long nothing must have changed in it before it goes on in a new epoch.  [default: 3]",
+        ),
     )
     decorated: Any = function
     for decorate in reversed(decorators):

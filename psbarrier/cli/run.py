@@ -28,7 +28,12 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 @option("--job", required=True, metavar="NAME", help="The job.")
 @option("--role", required=True, metavar="NAME", help="This process's role.")
 @option("--index", type=click.IntRange(0), help="Its index in the role; without one, the lowest free slot.")
-@option("--replicas", required=True, metavar="ROLE=N,…", help="How many tasks each role has: ps=2,worker=4.")
+@option(
+    "--replicas",
+    required=True,
+    metavar="ROLE=N,…",
+    help="How many tasks each role has: ps=2,worker=4; MIN:MAX if they may come and go.",
+)
 @option("--run", "run_name", metavar="NAME", help="The run; without one, the job's current run or a new one.")
 @option("--address", metavar="HOST:PORT", help="Where the others reach the command.")
 @option("--ttl", type=int, default=TTL, show_default=True, help="Seconds of silence after which the task is given up.")

@@ -12,7 +12,7 @@ from psbarrier.protocol.barrier_records import Definition
 from psbarrier.protocol.keys import RunKeys, below
 from psbarrier.protocol.records import Config, Departure, Registration, pack_indices
 from psbarrier.protocol.views import ControlView, Roster
-from psbarrier.spec import Task, is_name
+from psbarrier.spec import Replicas, Task, is_name
 from psbarrier.state import JobState
 from psbarrier.store.base import KV, Range, Store, TxnReply
 
@@ -101,7 +101,7 @@ def build(job: str, run: str, keys: RunKeys, reply: TxnReply) -> Snapshot | None
             _where(task, barriers),
             crashes.get(keys.crash_tick(task), 0),
         )
-        for task in config.replicas.tasks()
+        for task in _shown(config.replicas, control, roster)
     )
     leader, seal = control.leader, control.seal
     return Snapshot(
@@ -115,6 +115,14 @@ def build(job: str, run: str, keys: RunKeys, reply: TxnReply) -> Snapshot | None
         tasks=tasks,
         barriers=tuple(status for status, _ in barriers),
     )
+
+
+def _shown(replicas: Replicas, control: ControlView, roster: Roster) -> tuple[Task, ...]:
+    """Every task of a fixed role; of an elastic one those that are there, were sealed, or are missing to its least."""
+    fixed = replicas.tasks(role for role in replicas.roles if role not in replicas.elastic_roles)
+    there = {task for task in roster.registrations if task.role in replicas.elastic_roles}
+    sealed = control.members(replicas, replicas.elastic_roles)
+    return tuple(sorted({*fixed, *there, *sealed, *control.gone.lost, *replicas.short_of(roster.registrations)}))
 
 
 def _task(task: Task, held: Registration | None, away: str, where: str, restarts: int) -> TaskStatus:
@@ -149,12 +157,14 @@ def _barriers(
         record = control.barrier(name).record
         prefix = keys.arrivals(name, record.attempt)
         arrived = registered_tasks(prefix, tuple(kv for kv in arrivals if kv.key.startswith(prefix)))
-        missing = set(config.replicas.tasks(definition.roles)) - arrived
+        counted = record.parties
+        parties = set(control.members(config.replicas, definition.roles) if counted is None else counted)
+        missing = parties - arrived
         broken = f"{record.broken.reason}, by {record.broken.by}" if record.broken else ""
         status = BarrierStatus(
             name,
             record.attempt.generation,
-            definition.parties,
+            len(parties),
             len(arrived),
             pack_indices(arrived),
             pack_indices(missing),

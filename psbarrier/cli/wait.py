@@ -144,11 +144,12 @@ def _attend(wanted: Wanted, run: Run, patience: Patience, clock: Callable[[], fl
     control, roster = ControlView(run.keys), Roster(run.keys)
     views: tuple[View, ...] = (control, roster) if wanted.role else (control,)
     roles = (wanted.role,) if wanted.role else config.policy.deciding_roles(config.replicas)
-    tasks = config.replicas.tasks(roles)
+    of = sum(config.replicas.minimum(role) for role in roles)
 
     def missing() -> dict[str, str]:
         if wanted.role:
-            return {str(task): "not registered" for task in tasks if task not in roster.registrations}
+            return {str(task): "not registered" for task in config.replicas.short_of(roster.registrations, roles)}
+        tasks = control.members(config.replicas, roles)
         return {str(task): "not finished" for task in tasks if task not in control.gone.finished}
 
     def look() -> JobState | None:
@@ -169,7 +170,7 @@ def _attend(wanted: Wanted, run: Run, patience: Patience, clock: Callable[[], fl
         if patience.due():
             absent = missing()
             what = f"waiting for {wanted}"
-            yield Tell(Progress(what, len(tasks) - len(absent), len(tasks), absent, patience.waited(), patience.left()))
+            yield Tell(Progress(what, max(0, of - len(absent)), of, absent, patience.waited(), patience.left()))
 
 
 def _judge(wanted: Wanted, state: JobState) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from psbarrier.errors import LeaseNotFoundError, MalformedValueError, StoreError, StoreFullError, StoreUnavailableError
-from psbarrier.flows.assessment import Assessment, assess
+from psbarrier.flows.assessment import Assessment, Assessor
 from psbarrier.flows.complaints import Complaints
 from psbarrier.flows.effects import (
     Apply,
@@ -21,12 +21,13 @@ from psbarrier.flows.effects import (
     decide,
     require_held,
 )
+from psbarrier.flows.ripening import Ripening
 from psbarrier.policy import MIN_RETENTION
-from psbarrier.protocol.records import Departure, Gone, Loss, Seal, pack_spec, unpack_spec
+from psbarrier.protocol.records import Departure, Gone, Loss, Seal, pack_spec, pack_state, unpack_spec
 from psbarrier.protocol.standing import Standing
 from psbarrier.protocol.transactions import decree, give_up, resign, whole
 from psbarrier.protocol.views import ControlView, Roster
-from psbarrier.spec import ClusterSpec, Task
+from psbarrier.spec import ClusterSpec, MemberSpec, Task
 from psbarrier.state import JobState
 from psbarrier.store.base import KV, Delete, Op, Range, Txn, TxnReply
 from psbarrier.times import clock_time
@@ -61,7 +62,10 @@ class Duty:
         self.roster = Roster(me.keys)
         self.term = view.leader_create
         self.vanished = view.vanished
-        self.tasks = me.config.replicas.tasks()
+        self.replicas, self.policy = me.config.replicas, me.config.policy
+        self.assessor, self.ripening = Assessor(self.replicas), Ripening(self.policy)
+        self.ripe = math.inf
+        self.short: frozenset[str] = frozenset()
         self.spec: ClusterSpec | None = None
         self.assessment = Assessment({}, frozenset(), ())
         self.known: dict[Task, str] = {}
@@ -70,11 +74,11 @@ class Duty:
         self.complained: set[str] = set()
         self.began = self.answered = clock()
         self.written = -math.inf
-        self.rest = min(SPACING, len(self.tasks) * REST_PER_TASK)
+        self.rest = min(SPACING, self.replicas.size * REST_PER_TASK)
 
     def run(self) -> Flow[None]:
         """Do the duty until the leadership or the job is over."""
-        retention = max(self.me.config.policy.retention, MIN_RETENTION, 4 * self.me.ttl)
+        retention = max(self.policy.retention, MIN_RETENTION, 4 * self.me.ttl)
         yield Keep(self.me.run_lease, min(retention / 3, 60.0))
         try:
             serving = True
@@ -161,8 +165,8 @@ class Duty:
 
     def _alarm(self) -> float:
         """When to look again although nothing has changed: a grace that ends, a write that is due, a sign of life."""
-        times = [self.answered + self.me.ttl]
-        times += [since + self.me.config.policy.grace(task.role) for task, (_, since) in self.away.items()]
+        times = [self.answered + self.me.ttl, self.ripe]
+        times += [since + self.policy.grace(task.role) for task, (_, since) in self._awaited()]
         if self._stale():
             times.append(self._due())
         return max(min(times), self.clock() + 0.01)
@@ -193,7 +197,7 @@ class Duty:
     def _act(self) -> Flow[None]:
         registrations = self.roster.registrations
         yield from self._complain()
-        view = assess(self.tasks, registrations, self.spec, self.known)
+        view = self.assessor.assess(registrations, self.spec, self.known)
         self.known.update({task: registration.incarnation for task, registration in registrations.items()})
         yield from self._learn_reasons(view)
         for task in [task for task in self.away if task not in view.lost]:
@@ -202,8 +206,15 @@ class Duty:
             if self.away.get(task, ("",))[0] != incarnation:
                 self.away[task] = (incarnation, self.clock())
         self.assessment = view
-        if view.members is not None or (self._stale() and self.clock() >= self._due()):
-            yield from self._write(view)
+        self.short = (
+            frozenset(task.role for task in self.replicas.short_of(registrations)) if self.away else frozenset()
+        )
+        self.ripe = self.ripening.at(view, self.clock(), first=self.spec is None)
+        if self.ripe <= self.clock():
+            yield from self._write(view.members)
+        elif self._stale() and self.clock() >= self._due():
+            yield from self._write(None)
+        yield from self._conclude()
         yield from self._give_up()
 
     def _complain(self) -> Flow[None]:
@@ -269,39 +280,67 @@ class Duty:
             yield from self.complaints.tell(f"why a task went away is not known: {error}")
             return None
 
-    def _write(self, view: Assessment) -> Flow[None]:
-        """Publish the list of the gone, and with it, in one transaction, a new epoch where one is due."""
+    def _write(self, members: tuple[MemberSpec, ...] | None) -> Flow[None]:
+        """Publish the list of the gone, and with it, in one transaction, a new epoch of these `members`, if any."""
         keys, known = self.me.keys, self.view.seal
         seen = {keys.gone: self.view.mod(keys.gone), keys.cluster: known[1] if known else 0}
-        writes = {keys.gone: self._gone().pack()} if self._stale() else {}
+        # An epoch goes on without those who were lost in the one before.
+        gone = self._gone() if members is None else Gone(finished=self.assessment.finished)
+        writes = {keys.gone: gone.pack()} if self.view.gone_is_malformed or gone != self.view.gone else {}
         extra: tuple[Op, ...] = ()
         spec = self.spec
-        if view.members is not None:
+        if members is not None:
             epoch = (known[0].epoch if known else 0) + 1
-            spec = ClusterSpec(self.me.job, self.me.run, epoch, view.members)
+            spec = ClusterSpec(self.me.job, self.me.run, epoch, members)
             body = pack_spec(spec)
-            writes |= {keys.cluster: Seal.of(epoch, body).pack(), keys.body(epoch): body}
+            tasks = [member.task for member in members] if self.replicas.elastic() else None
+            writes |= {keys.cluster: Seal.of(epoch, body, tasks).pack(), keys.body(epoch): body}
             # The epoch before stays readable for those who have just been told of it.
             extra = (Delete(*keys.bodies_before(epoch - 1)),) if epoch > 2 else ()
         reply = yield from self._decide(decree(self.me, self.term, seen, writes, extra))
         self.written = self.clock()
         if reply.succeeded:
-            self.spec = spec
+            self.spec, self.ripe = spec, math.inf
         else:
             require_held(self.me, reply, 1)
             yield from self._prepare()
 
+    def _conclude(self) -> Flow[None]:
+        """End a job whose newest epoch names nobody who has yet to finish.
+
+        Who finishes last does that, as far as the epoch says who is the last; but one that was sealed since may have gone
+        on without the others.
+        """
+        roles = self.policy.deciding_roles(self.replicas)
+        if self.spec is None or not self.replicas.elastic(roles) or self.view.seal is None:
+            return
+        if all(member.task in self.assessment.finished for member in self.spec.members if member.task.role in roles):
+            success = {self.me.keys.state: pack_state(JobState("succeeded", since=self.wall()))}
+            seen = {self.me.keys.cluster: self.view.seal[1]}
+            reply = yield from self._decide(decree(self.me, self.term, seen, success))
+            if not reply.succeeded:
+                require_held(self.me, reply, 1)
+
+    def _awaited(self) -> list[tuple[Task, tuple[str, float]]]:
+        """Those away without whom the job cannot go on: all of a fixed role, and those of an elastic one while it has
+        fewer than its least."""
+        return [(task, since) for task, since in self.away.items() if task.role in self.short]
+
     def _give_up(self) -> Flow[None]:
         """Fail the job for a task that stayed away longer than its grace."""
-        for task, (_, since) in list(self.away.items()):
-            grace = self.me.config.policy.grace(task.role)
+        for task, (_, since) in self._awaited():
+            grace = self.policy.grace(task.role)
             if self.spec is None or self.clock() < since + grace or not self.certain():
                 continue
             why = self.reasons[task].why if task in self.reasons else "lost"
             reason = f"{task} was {why}, and did not come back within {grace:g} s"
+            others = None
+            if task.role in self.replicas.elastic_roles:
+                reason += f", and fewer than {self.replicas.minimum(task.role)} of its role are left"
+                others = self.roster.complete
             seen = self.roster.mod(self.me.keys.member(task))
             state = JobState("failed", by=str(task), reason=reason, exit_code=1, since=self.wall())
-            reply = yield from self._decide(give_up(self.me, self.term, task, seen, state))
+            reply = yield from self._decide(give_up(self.me, self.term, task, seen, state, others))
             if reply.succeeded:
                 return
             require_held(self.me, reply, 1)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from psbarrier.errors import JobTimeoutError, MalformedValueError, ShareTimeoutError, SlotLostError
+from psbarrier.errors import (
+    InvalidArgumentError,
+    JobTimeoutError,
+    MalformedValueError,
+    ShareTimeoutError,
+    SlotLostError,
+)
 from psbarrier.flows.effects import (
     Await,
     Flow,
     Progress,
     Tell,
+    confirm,
     decide,
     describe_missing,
     require_held,
@@ -20,27 +27,48 @@ from psbarrier.protocol.records import Departure, Registration, Shared, unpack_s
 from psbarrier.protocol.standing import Standing
 from psbarrier.protocol.transactions import depart, fail_own, finish, share
 from psbarrier.protocol.views import ControlView
+from psbarrier.spec import Task
 from psbarrier.state import JobState
 
 LONG = 600.0
 
 
 def finishing(
-    me: Standing, registration: Registration, clock: Callable[[], float], wall: Callable[[], float], until: float
+    me: Standing,
+    view: ControlView,
+    registration: Registration,
+    clock: Callable[[], float],
+    wall: Callable[[], float],
+    until: float,
 ) -> Flow[None]:
-    """Finish the task. Finishing again, or a first try whose reply was lost, is success."""
-    reply = yield from decide(me, finish(me, registration, wall()), clock, until)
-    if reply.succeeded:
-        return
-    require_held(me, reply, 1)
-    # The guard held, so it was the lease that differed: the registration is ours, and finished already.
-    member = reply.one(1)
-    if member is not None and member.lease != me.run_lease:
-        raise MalformedValueError(
-            f"{me.task} cannot finish: its registration {me.key!r} was overwritten by another program; end the job, and "
-            "give psbarrier a prefix of its own",
-            key=me.key,
-        )
+    """Finish the task. Finishing again, or a first try whose reply was lost, is success.
+
+    Raises InvalidArgumentError for a task of a job with an elastic role that no epoch has named yet.
+    """
+    roles = me.config.policy.deciding_roles(me.config.replicas)
+    counted = me.task.role in roles and me.config.replicas.elastic(roles)
+    while True:
+        if counted and not view.names(me):
+            yield from confirm(me, clock, until)
+            # It would count among those who have finished, and not among those who must.
+            raise InvalidArgumentError(
+                f"{me.task} cannot finish before it has begun: job {me.job!r} has an elastic role, and no epoch names this "
+                "task yet; wait for cluster() first, or close the member to leave"
+            )
+        seal = view.seal if counted else None
+        reply = yield from decide(me, finish(me, registration, wall(), seal), clock, until)
+        if reply.succeeded:
+            return
+        require_held(me, reply, 1)
+        member = reply.one(1)
+        if member is None or member.lease == me.run_lease:
+            return  # we hold it, and it is finished already
+        if seal is None or view.seal == seal:
+            raise MalformedValueError(
+                f"{me.task} cannot finish: its registration {me.key!r} was overwritten by another program; end the job, and "
+                "give psbarrier a prefix of its own",
+                key=me.key,
+            )
 
 
 def failing(me: Standing, state: JobState, clock: Callable[[], float], until: float) -> Flow[JobState]:
@@ -120,7 +148,7 @@ def watching_job(me: Standing, view: ControlView, clock: Callable[[], float], un
                 missing=missing,
             )
         if patience.due():
-            of = len(me.config.replicas.tasks(me.config.policy.deciding_roles(me.config.replicas)))
+            of = len(deciding(me, view))
             what = f"{me.task} waits for the end of job {me.job!r}"
             yield Tell(
                 Progress(what, of - len(missing), of, missing, patience.waited(), patience.left(), expected=True)
@@ -130,10 +158,14 @@ def watching_job(me: Standing, view: ControlView, clock: Callable[[], float], un
 def unfinished(me: Standing, view: ControlView) -> dict[str, str]:
     """The tasks that the job's success waits for, and what is known of each."""
     gone = view.gone
-    roles = me.config.policy.deciding_roles(me.config.replicas)
     missing = {}
-    for task in me.config.replicas.tasks(roles):
+    for task in deciding(me, view):
         if task not in gone.finished:
             loss = gone.lost.get(task)
             missing[str(task)] = loss.why if loss else "running"
     return missing
+
+
+def deciding(me: Standing, view: ControlView) -> tuple[Task, ...]:
+    """The tasks whose finishing makes the job succeed, as far as is known now."""
+    return view.members(me.config.replicas, me.config.policy.deciding_roles(me.config.replicas))

@@ -59,7 +59,7 @@ def passing(
                 return spec
             useless = max(useless, mod)
         elif patience.over():
-            raise (yield from _timed_out(me, view, clock, patience))
+            raise (yield from _timed_out(me, view, clock, patience, max(after, 0)))
         elif patience.due():
             yield Tell(_progress(me, view, patience))
 
@@ -86,20 +86,27 @@ def _body(me: Standing, seal: Seal, clock: Callable[[], float], patience: Patien
 
 def _progress(me: Standing, view: ControlView, patience: Patience) -> Progress:
     """What the leader has published; costs no request, for everyone waits here at once."""
-    size, gone = me.config.replicas.size, view.gone
+    gone = view.gone
     missing = {str(task): loss.why for task, loss in gone.lost.items()}
     missing |= {str(task): "never registered" for task in gone.absent if str(task) not in missing}
     count = max(gone.absent_count, len(missing))
     what = f"{me.task} at the gate of job {me.job!r}"
+    replicas = me.config.replicas
+    size = sum(replicas.minimum(role) for role in replicas.roles)
     if view.get(me.keys.gone) is None:
         return Progress(f"{what}, not counted by the leader yet", 1, size, {}, patience.waited(), patience.left())
+    closed = {task.role for task in gone.finished} & replicas.elastic_roles
+    if me.task.role in closed and me.task not in gone.finished:
+        what += f", which nobody new may pass since a {me.task.role} has finished,"
+    elif replicas.elastic() and not missing:
+        what += " in the last call for more" if view.seal is None else " until the changes have settled"
     return Progress(what, size - count, size, missing, patience.waited(), patience.left())
 
 
 def _timed_out(
-    me: Standing, view: ControlView, clock: Callable[[], float], patience: Patience
+    me: Standing, view: ControlView, clock: Callable[[], float], patience: Patience, after: int
 ) -> Flow[GateTimeoutError]:
-    """The error, with who is missing as etcd knows it now."""
+    """The error, with who is missing as etcd knows it now; `after` which epoch one was waited for, or 0."""
     waited = f"{patience.waited():.1f} s"
     try:
         missing = yield from absentees(me, view, clock, clock() + GRACE)
@@ -110,7 +117,19 @@ def _timed_out(
         )
         failure.__cause__ = error
         return failure
-    size = me.config.replicas.size
+    replicas = me.config.replicas
+    size = sum(replicas.minimum(role) for role in replicas.roles)
+    if not missing and after:
+        return GateTimeoutError(
+            f"no epoch of job {me.job!r} after epoch {after} was sealed within {waited}", missing={}
+        )
+    if not missing and replicas.elastic():
+        return GateTimeoutError(
+            f"no epoch of job {me.job!r} that names {me.task} was sealed within {waited}, though nobody is missing: wait "
+            f"longer than the policy's last_call of {me.config.policy.last_call:g} s; after one of its role has finished "
+            "nobody new is let in",
+            missing={},
+        )
     if not missing:
         return GateTimeoutError(
             f"all {size} tasks of job {me.job!r} are registered after {waited}, but no spec was sealed in that time: "
@@ -132,11 +151,10 @@ def absentees(me: Standing, view: ControlView, clock: Callable[[], float], until
     present = registered_tasks(keys.members, reply.many(0))
     departures = {kv.key: kv for kv in reply.many(1)}
     missing: dict[str, str] = {}
-    for task in me.config.replicas.tasks():
-        if task not in present:
-            loss = view.gone.lost.get(task)
-            departed = departures.get(keys.departure(task))
-            missing[str(task)] = loss.why if loss else _why(departed)
+    for task in me.config.replicas.short_of(present):
+        loss = view.gone.lost.get(task)
+        departed = departures.get(keys.departure(task))
+        missing[str(task)] = loss.why if loss else _why(departed)
     return missing
 
 

@@ -35,6 +35,7 @@ from psbarrier.flows.effects import (
     require_held,
 )
 from psbarrier.flows.gate import GRACE, registered_tasks
+from psbarrier.flows.opening import opening
 from psbarrier.flows.parties import missing_parties
 from psbarrier.flows.patience import Patience
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Broken
@@ -83,6 +84,7 @@ class Meeting:
         self.seen = 0
         self.order = PAST
         self.vanished = view.vanished
+        self.parties: frozenset[Task] | None = None  # where a role is elastic, once the generation counts us
         self.present: set[Task] = set()
         self.arrived = False
 
@@ -146,6 +148,8 @@ class Meeting:
         here = False
         while True:
             if not here:
+                if self.party.elastic and (yield from self._open()):
+                    return PAST
                 outcome = yield from self._arrive()
                 if outcome is not None:
                     return outcome
@@ -169,6 +173,19 @@ class Meeting:
                 self.order = PAST
             else:
                 yield from self._stop(verdict)
+
+    def _open(self) -> Flow[bool]:
+        """Wait until the generation counts us, or is over; true when it was over without us.
+
+        A member that has just joined must not go on to the next one by itself: its caller has a step to do before that.
+        """
+        seen = yield from opening(self.party, self.view, self.clock, self.limit, self.patience)
+        if seen.record.attempt.generation > self.at.generation:
+            return True
+        self.at, self.seen, self.parties = seen.record.attempt, seen.mod, seen.record.parties
+        if seen.record.broken is not None:
+            yield from self._raise_broken(seen)
+        return False
 
     def _stop(self, verdict: Verdict) -> Flow[None]:
         """The verdict is that this generation will not be released; raises, or finds out that it may be after all."""
@@ -200,21 +217,31 @@ class Meeting:
         return self._gone(seen)
 
     def _gone(self, seen: Seen) -> Verdict | None:
-        """A party that will not come: it has finished, or it is lost and we were told not to wait for such."""
-        gone, roles = self.view.gone, self.party.definition.roles
+        """A party that will not come: it has finished, or it is lost and we were told not to wait for such, or the cluster
+        has gone on without it."""
+        gone, seal = self.view.gone, self.view.seal
         for task in gone.finished:
-            if task.role in roles and task not in self.present:
+            if self._awaits(task):
                 return Verdict("gone", seen, task, "finished")
         if self.on_loss == "break":
             for task in gone.lost:
-                if task.role in roles and task not in self.present:
+                if self._awaits(task):
                     return Verdict("gone", seen, task, "lost")
+        if self.parties and seal is not None and seal[0].tasks is not None and seal[0].epoch > seen.record.epoch:
+            # Later epochs go on without it. (An older one, which our watch may still be at, says nothing about it.)
+            for task in sorted(self.parties - seal[0].tasks - self.present):
+                return Verdict("gone", seen, task, "out")
         return None
+
+    def _awaits(self, task: Task) -> bool:
+        """Whether `task` is a party, and not known to have arrived."""
+        counts = task.role in self.party.definition.roles if self.parties is None else task in self.parties
+        return counts and task not in self.present
 
     def _arrive(self) -> Flow[int | None]:
         """Arrive at the attempt that is open; None when we have and it is not released yet, else the outcome."""
         while True:
-            reply = yield from self._decide(self.party.arrive(self.at, self.seen, self.arrival))
+            reply = yield from self._decide(self.party.arrive(self.at, self.seen, self.arrival, self._count()))
             if reply.succeeded:
                 tick = reply.one(2)
                 self.order = tick.version - 1 if tick else PAST
@@ -244,8 +271,7 @@ class Meeting:
 
     def _next_round(self) -> Flow[None]:
         """An arrival of another incarnation or another call stands in our name: nobody's arrival of this round counts."""
-        before = self.view.barrier(self.party.name).record
-        after = BarrierRecord(evolve(self.at, round=self.at.round + 1), None, before.last)
+        after = self._record(evolve(self.at, round=self.at.round + 1), None)
         reply = yield from self._decide(self.party.change(self.seen, after))
         if not reply.succeeded:
             require_held(self.me, reply, 1)
@@ -266,6 +292,15 @@ class Meeting:
                 self.order = sum(create < mine for create in creates.values())
         return self.order
 
+    def _count(self) -> int:
+        """How many parties the generation has."""
+        return self.party.definition.parties if self.parties is None else len(self.parties)
+
+    def _record(self, at: Attempt, broken: Broken | None) -> BarrierRecord:
+        """What the barrier is to become, in the same generation."""
+        before = self.view.barrier(self.party.name).record
+        return evolve(before, attempt=at, broken=broken)
+
     def _seen(self, reply: TxnReply) -> Seen:
         kv = reply.one(0)
         return Seen(BarrierRecord.unpack(kv.key, kv.value), kv.mod) if kv else Seen(BarrierRecord(), 0)
@@ -275,9 +310,8 @@ class Meeting:
     def _break(self, reason: str, gone: Task | None = None) -> Flow[None]:
         """Break the generation, and raise; returns when something else became of it, which the view then shows."""
         unless = self.party.arrival_key(self.at, gone) if gone is not None else None
-        before = self.view.barrier(self.party.name).record
         by = str(gone) if gone is not None else str(self.me.task)
-        broken = BarrierRecord(self.at, Broken(by, reason), before.last)
+        broken = self._record(self.at, Broken(by, reason))
         arrivals = self.party.arrivals(self.at)
         reply = yield from self._decide(self.party.change(self.seen, broken, unless=unless, also=(arrivals,)))
         mod = reply.revision
@@ -335,6 +369,7 @@ class Meeting:
             "interrupt": f"{broken.by} was interrupted in it",
             "lost": f"its party {broken.by} is lost",
             "finished": f"its party {broken.by} has finished and will not come",
+            "out": f"the cluster has gone on without its party {broken.by}",
         }.get(broken.reason, f"it was broken and has been {broken.reason}")
         text = f"{self._name()} is broken for all its parties: {why}"
         if missing:
@@ -351,6 +386,8 @@ class Meeting:
 
     def interrupt(self) -> Flow[None]:
         """Break the generation because the caller's thread was interrupted: it will not come back to it."""
+        if self.party.elastic and self.parties is None:
+            return  # it does not count us, so nobody waits for us
         try:
             yield from self._break("interrupt")
         except PsBarrierError:
@@ -361,7 +398,7 @@ class Meeting:
     def _tell(self) -> Flow[None]:
         """Say who is missing. One read of keys, which N waiting parties repeat every ten seconds: above 1,000 parties
         only the one that came first asks."""
-        parties = self.party.definition.parties
+        parties = self._count()
         there, missing = max(self.order + 1, 1), {}
         if parties <= 1000 or self.order == 0:
             try:

@@ -21,8 +21,9 @@ MAX_NAMED = 100
 def missing_parties(party: Party, view: ControlView, arrived: set[Task]) -> dict[str, str]:
     """The parties that are not among `arrived`, and what is known of each; at most the first hundred."""
     gone = view.gone
+    members = set(view.members(party.me.config.replicas, party.definition.roles)) if party.elastic else None
     missing: dict[str, str] = {}
-    for task in party.me.config.replicas.tasks(party.definition.roles):
+    for task in party.tasks(view):
         if task in arrived:
             continue
         if len(missing) == MAX_NAMED:
@@ -33,6 +34,8 @@ def missing_parties(party: Party, view: ControlView, arrived: set[Task]) -> dict
             missing[str(task)] = "finished"
         elif view.get(party.me.keys.cluster) is None:
             missing[str(task)] = "not arrived; the cluster is not complete yet"
+        elif members is not None and task not in members:
+            missing[str(task)] = "no member of the cluster any more"
         else:
             missing[str(task)] = "registered, not arrived"
     return missing
@@ -50,13 +53,18 @@ def defining(party: Party, clock: Callable[[], float], until: float) -> Flow[Non
             if theirs == party.definition:
                 return
             raise BarrierMismatchError(
-                f"barrier {party.name!r} of job {party.me.job!r} already means the roles {', '.join(theirs.roles)} "
-                f"({theirs.parties} tasks), and here it is asked for with {', '.join(party.definition.roles)} "
-                f"({party.definition.parties} tasks): use another name for another set",
+                f"barrier {party.name!r} of job {party.me.job!r} already means {_described(theirs)}, and here it is asked "
+                f"for with {_described(party.definition)}: use another name for another set",
                 ours=party.definition.roles,
                 theirs=theirs.roles,
             )
         require_held(party.me, reply, 1)
+
+
+def _described(definition: Definition) -> str:
+    """The roles, and how many tasks they have if that is fixed."""
+    tasks = f" ({definition.parties} tasks)" if definition.parties else ""
+    return f"the roles {', '.join(definition.roles)}{tasks}"
 
 
 def aborting(party: Party, view: ControlView, clock: Callable[[], float], until: float) -> Flow[None]:

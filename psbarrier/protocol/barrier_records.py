@@ -9,6 +9,8 @@ from attrs import frozen
 
 from psbarrier.protocol.codec import Fields, decode, encode
 from psbarrier.protocol.keys import Attempt
+from psbarrier.protocol.records import pack_indices, unpack_indices
+from psbarrier.spec import Replicas, Task
 
 _MOST = 1024 * 1024
 """Bytes of a barrier's record: it names up to a hundred of the missing, and why."""
@@ -25,11 +27,17 @@ class Broken:
 
 @frozen
 class BarrierRecord:
-    """Where a barrier stands: its attempt, whether that is broken, and the attempt that was released last."""
+    """Where a barrier stands: its attempt, whether that is broken, and the attempt that was released last.
+
+    Where one of its roles is elastic, also whom the open attempt counts: the `parties` are its roles' tasks in the
+    `epoch` that was the newest when the first of them came. None until then.
+    """
 
     attempt: Attempt = Attempt()
     broken: Broken | None = None
     last: Attempt | None = None
+    epoch: int = 0
+    parties: frozenset[Task] | None = None
 
     def pack(self) -> bytes:
         at, last, broken = self.attempt, self.last, self.broken
@@ -39,6 +47,8 @@ class BarrierRecord:
         if broken is not None:
             missing = None if broken.missing is None else dict(broken.missing)
             fields["broken"] = {"by": broken.by, "reason": broken.reason, "missing": missing}
+        if self.parties is not None:
+            fields["parties"] = {"epoch": self.epoch, "tasks": pack_indices(self.parties)}
         return encode(fields)
 
     @classmethod
@@ -59,8 +69,13 @@ class BarrierRecord:
 
         def build(fields: Fields) -> BarrierRecord:
             last = fields.raw("last") if fields.has("last") else None
+            counted = fields.inner("parties")
             return cls(
-                attempt(fields.raw("at")), broken(fields.inner("broken")), None if last is None else attempt(last)
+                attempt(fields.raw("at")),
+                broken(fields.inner("broken")),
+                None if last is None else attempt(last),
+                counted.whole("epoch") if counted else 0,
+                unpack_indices(counted.mapping("tasks")) if counted else None,
             )
 
         return decode(key, value, build, most=_MOST)
@@ -68,10 +83,15 @@ class BarrierRecord:
 
 @frozen
 class Definition:
-    """Who the parties of a barrier are: sorted roles, and how many tasks they have together."""
+    """Who the parties of a barrier are: sorted roles, and how many tasks they have together; 0 where one of the roles is
+    elastic, for then each generation counts its own."""
 
     roles: tuple[str, ...]
     parties: int
+
+    @classmethod
+    def of(cls, roles: tuple[str, ...], replicas: Replicas) -> Definition:
+        return cls(roles, 0 if replicas.elastic(roles) else len(replicas.tasks(roles)))
 
     def pack(self) -> bytes:
         return encode({"roles": list(self.roles), "parties": self.parties})

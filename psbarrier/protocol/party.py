@@ -7,7 +7,8 @@ from attrs import frozen
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Definition
 from psbarrier.protocol.keys import Attempt, below
 from psbarrier.protocol.standing import Standing
-from psbarrier.protocol.transactions import absent, unchanged
+from psbarrier.protocol.transactions import absent, unchanged, whole
+from psbarrier.protocol.views import ControlView
 from psbarrier.spec import Task
 from psbarrier.store.base import Compare, Delete, Op, Put, Range, Txn
 
@@ -36,7 +37,31 @@ class Party:
             (Range(key), *self.me.witnesses()),
         )
 
-    def arrive(self, at: Attempt, seen: int, arrival: Arrival) -> Txn:
+    @property
+    def elastic(self) -> bool:
+        """Whether whom a generation counts is fixed only when its first party comes."""
+        return self.me.config.replicas.elastic(self.definition.roles)
+
+    def tasks(self, view: ControlView) -> tuple[Task, ...]:
+        """Whom the open generation counts, or would, if it were fixed now; sorted."""
+        counted = view.barrier(self.name).record.parties
+        return (
+            view.members(self.me.config.replicas, self.definition.roles) if counted is None else tuple(sorted(counted))
+        )
+
+    def count(self, seen: int, seal: int, record: BarrierRecord) -> Txn:
+        """Fix whom the open generation counts, which `record` says by the spec that was sealed at the revision `seal`.
+
+        Refused, it reads control and the witnesses. Harmless to repeat: the first try changed `mod`.
+        """
+        keys = self.me.keys
+        return Txn(
+            (*self.me.guard(), absent(keys.state), unchanged(self.key, seen), unchanged(keys.cluster, seal)),
+            (Put(self.key, record.pack(), self.me.run_lease),),
+            (whole(keys.control), *self.me.witnesses()),
+        )
+
+    def arrive(self, at: Attempt, seen: int, arrival: Arrival, parties: int) -> Txn:
         """Arrive at `at`, and release it if all others have: one step, so that nobody can die in between.
 
         Accepted, it reads the tick, whose version is the number of arrivals, at 2, and the nested release is at 3.
@@ -47,7 +72,7 @@ class Party:
         tick = keys.barrier_tick(self.name, at)
         after = BarrierRecord(Attempt(at.generation + 1, 0, at.era), None, at)
         release = Txn(
-            (Compare(tick, "version", "==", self.definition.parties - 1),),
+            (Compare(tick, "version", "==", parties - 1),),
             (
                 Put(self.key, after.pack(), lease),
                 Delete(*keys.arrivals_before(self.name, at.generation)),

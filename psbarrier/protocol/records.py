@@ -24,7 +24,7 @@ class Config:
     policy: Policy = field(factory=Policy)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"replicas": dict(self.replicas.counts), "policy": self.policy.as_dict()}
+        return {"replicas": self.replicas.as_dict(), "policy": self.policy.as_dict()}
 
     def pack(self) -> bytes:
         return encode(self.as_dict())
@@ -116,22 +116,30 @@ class Leader:
 
 @frozen
 class Seal:
-    """The announcement of a cluster spec: small, for it goes to everyone."""
+    """The announcement of a cluster spec: small, for it goes to everyone. `tasks`, only where a role is elastic, are the
+    members: a barrier counts them, and who is not among them any more is not waited for."""
 
     epoch: int
     size: int
     sha256: str
+    tasks: frozenset[Task] | None = None
 
     @classmethod
-    def of(cls, epoch: int, body: bytes) -> Seal:
-        return cls(epoch, len(body), hashlib.sha256(body).hexdigest())
+    def of(cls, epoch: int, body: bytes, tasks: Iterable[Task] | None = None) -> Seal:
+        members = None if tasks is None else frozenset(tasks)
+        return cls(epoch, len(body), hashlib.sha256(body).hexdigest(), members)
 
     def pack(self) -> bytes:
-        return encode({"epoch": self.epoch, "size": self.size, "sha256": self.sha256})
+        members = {} if self.tasks is None else {"tasks": pack_indices(self.tasks)}
+        return encode({"epoch": self.epoch, "size": self.size, "sha256": self.sha256, **members})
 
     @classmethod
     def unpack(cls, key: str, value: bytes) -> Seal:
-        return decode(key, value, lambda f: cls(f.whole("epoch"), f.whole("size"), f.text("sha256")))
+        def build(fields: Fields) -> Seal:
+            tasks = unpack_indices(fields.mapping("tasks")) if fields.has("tasks") else None
+            return cls(fields.whole("epoch"), fields.whole("size"), fields.text("sha256"), tasks)
+
+        return decode(key, value, build)
 
 
 def pack_spec(spec: ClusterSpec) -> bytes:

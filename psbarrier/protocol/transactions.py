@@ -18,6 +18,7 @@ from psbarrier.protocol.records import (
     Founded,
     Leader,
     Registration,
+    Seal,
     Shared,
     pack_state,
 )
@@ -187,18 +188,23 @@ def decree(
     return Txn((*me.guard(), *compares), (*puts, *extra), (whole(me.keys.control), *me.witnesses()))
 
 
-def give_up(me: Standing, term: int, task: Task, seen: int, state: JobState) -> Txn:
+def give_up(me: Standing, term: int, task: Task, seen: int, state: JobState, others: int | None = None) -> Txn:
     """Fail the job because `task` stayed away too long; refused, it reads control and the witnesses.
 
-    It compares that the registration is as it was `seen`, absent or of no use: it may have come back a moment ago.
+    It compares that the registration is as it was `seen`, absent or of no use: it may have come back a moment ago. With
+    `others`, also that nobody of its role has registered since that revision, in whose place it may stay away.
     """
+    compares = [
+        *me.guard(),
+        Compare(me.keys.leader, "create", "==", term),
+        absent(me.keys.state),
+        unchanged(me.keys.member(task), seen),
+    ]
+    if others is not None:
+        start, end = below(me.keys.role_members(task.role))
+        compares.append(Compare(start, "mod", "<", others + 1, end=end))
     return Txn(
-        (
-            *me.guard(),
-            Compare(me.keys.leader, "create", "==", term),
-            absent(me.keys.state),
-            unchanged(me.keys.member(task), seen),
-        ),
+        tuple(compares),
         (Put(me.keys.state, pack_state(state), me.run_lease),),
         (whole(me.keys.control), *me.witnesses()),
     )
@@ -212,32 +218,35 @@ def resign(me: Standing, term: int) -> Txn:
 # -- ending -----------------------------------------------------------------------------------------------------------
 
 
-def finish(me: Standing, registration: Registration, wall: float) -> Txn:
+def finish(me: Standing, registration: Registration, wall: float, seal: tuple[Seal, int] | None = None) -> Txn:
     """Finish the task: the registration moves to the run lease, its role's tick counts it, and the job succeeds if that
     was the last one that the policy waits for.
+
+    Where one of those roles is elastic, `seal` is the newest epoch, which says how many they are; another one refuses this.
 
     Refused, it reads control and the witnesses. The compare of the registration's *lease* is what makes it harmless to
     repeat: a first try that was applied moved the registration away from our lease, so nothing is counted twice.
     """
     keys, replicas, policy = me.keys, me.config.replicas, me.config.policy
     deciding = policy.deciding_roles(replicas)
+    compares = [*me.guard(), Compare(me.key, "lease", "==", me.lease)]
     writes: list[Op] = [
         Put(me.key, evolve(registration, finished=wall).pack(), me.run_lease),
         Put(keys.finish_tick(me.task.role), b"", me.run_lease),
     ]
     if me.task.role in deciding:
+        counts = {role: replicas[role] for role in deciding}
+        if seal is not None:
+            compares.append(unchanged(keys.cluster, seal[1]))
+            counts = {role: sum(task.role == role for task in seal[0].tasks or ()) for role in deciding}
         # All compares are decided before any write, so our own tick still counts one less.
-        counts = [
-            Compare(keys.finish_tick(role), "version", "==", replicas[role] - (role == me.task.role))
-            for role in deciding
+        last = [
+            Compare(keys.finish_tick(role), "version", "==", count - (role == me.task.role))
+            for role, count in counts.items()
         ]
         success = Put(keys.state, pack_state(JobState("succeeded", since=wall)), me.run_lease)
-        writes.append(Txn((*counts, absent(keys.state)), (success,)))
-    return Txn(
-        (*me.guard(), Compare(me.key, "lease", "==", me.lease)),
-        tuple(writes),
-        (whole(keys.control), *me.witnesses()),
-    )
+        writes.append(Txn((*last, absent(keys.state)), (success,)))
+    return Txn(tuple(compares), tuple(writes), (whole(keys.control), *me.witnesses()))
 
 
 def fail(keys: RunKeys, config: KV, state: JobState) -> Txn:

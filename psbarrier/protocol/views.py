@@ -8,7 +8,7 @@ shares one between threads holds the session's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from attrs import frozen
@@ -17,7 +17,8 @@ from psbarrier.errors import MalformedValueError
 from psbarrier.protocol.barrier_records import BarrierRecord
 from psbarrier.protocol.keys import RunKeys, parse_task
 from psbarrier.protocol.records import Gone, Leader, Registration, Seal, Shared, unpack_state
-from psbarrier.spec import Task
+from psbarrier.protocol.standing import Standing
+from psbarrier.spec import Replicas, Task
 from psbarrier.state import JobState
 from psbarrier.store.base import KV, Delete, Event, Op, Put, Range, RangeResult, Result, Txn, TxnReply, prefix_end
 
@@ -185,6 +186,20 @@ class ControlView(View):
         """The announcement of the newest spec, and the revision of it."""
         kv = self._kvs.get(self.keys.cluster)
         return (self._decode(kv, Seal.unpack), kv.mod) if kv else None
+
+    def names(self, me: Standing) -> bool:
+        """Whether the newest spec of a job with an elastic role is known, and names this incarnation."""
+        seal = self.seal
+        # One that was sealed before we registered means a former incarnation of our task.
+        return seal is not None and seal[1] > me.token and seal[0].tasks is not None and me.task in seal[0].tasks
+
+    def members(self, replicas: Replicas, roles: Iterable[str]) -> tuple[Task, ...]:
+        """The tasks of these roles: all of them, or, where one is elastic, those of the newest spec."""
+        if not replicas.elastic(roles):
+            return replicas.tasks(roles)
+        seal, wanted = self.seal, set(roles)
+        tasks = seal[0].tasks or () if seal is not None else ()
+        return tuple(sorted(task for task in tasks if task.role in wanted))
 
     @property
     def gone(self) -> Gone:

@@ -104,7 +104,7 @@ def _finish(co: Coroutine, joined: Joined) -> Flow[str]:
         return "done"
     if me.task.role in world.scenario.config.policy.deciding_roles(world.scenario.config.replicas):
         try:
-            yield from finishing(me, joined.registration, co.clock, world.wall, co.now + 60.0)
+            yield from finishing(me, view, joined.registration, co.clock, world.wall, co.now + 60.0)
         except StoreUnavailableError:
             return (yield from _depart(co, joined, "crashed"))
         world.monitor.calls.finished(process)
@@ -137,8 +137,7 @@ def _depart(co: Coroutine, joined: Joined, kind: Any) -> Flow[str]:
 def _meet_all(co: Coroutine, joined: Joined) -> Flow[str | None]:
     """Meet the others until the last generation; how the process ended, if it did meanwhile."""
     process, scenario = co.process, co.process.world.scenario
-    parties = len(scenario.config.replicas.tasks(scenario.roles))
-    party = Party(joined.standing, BARRIER, Definition(scenario.roles, parties))
+    party = Party(joined.standing, BARRIER, Definition.of(scenario.roles, scenario.config.replicas))
     yield from _insist(lambda: defining(party, co.clock, co.now + SOON))
     on_loss = process.world.random.choice(scenario.on_loss)
     again = process.world.random.random() < 0.5
@@ -189,8 +188,7 @@ def _meet(co: Coroutine, joined: Joined, party: Party, on_loss: str, generation:
 def meddle(co: Coroutine, joined: Joined) -> Flow[None]:
     """What a second thread of the process may do meanwhile."""
     world, me, view = co.process.world, joined.standing, joined.view
-    parties = len(me.config.replicas.tasks(world.scenario.roles))
-    party = Party(me, BARRIER, Definition(world.scenario.roles, parties))
+    party = Party(me, BARRIER, Definition.of(world.scenario.roles, me.config.replicas))
     for number in range(world.random.randint(1, 4)):
         act = world.random.choice(("share", "share", "abort", "reset"))
         limit = co.now + SOON

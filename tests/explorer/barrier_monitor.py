@@ -38,7 +38,8 @@ class BarrierMonitor:
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
         self.ghosts: dict[int, Ghost] = {}
-        self.parties = set(monitor.scenario.config.replicas.tasks(monitor.scenario.roles))
+        self.roles = monitor.scenario.roles
+        self.elastic = monitor.replicas.elastic(self.roles)
         self._moved: list[tuple[Run, BarrierRecord, BarrierRecord]] = []
 
     def ghost(self, create: int) -> Ghost:
@@ -85,13 +86,34 @@ class BarrierMonitor:
             self._release(run, before, after)
         elif (now.era, now.round) < (was.era, was.round):
             self.monitor.bad(f"barrier: it went back from {was} to {now}")
+        elif after.parties != before.parties and now.era == was.era:
+            self._counted(run, before, after)
         elif after.broken is not None and before.broken is None:
             there = {str(task) for task in self.ghost(run.create).rounds.get(str(was), ())}
-            if after.broken.reason in ("lost", "finished") and after.broken.by in there:
+            if after.broken.reason in ("lost", "finished", "out") and after.broken.by in there:
                 self.monitor.bad(f"break: for {after.broken.by}, which is {after.broken.reason} but had arrived")
+            later = [self._members(run, epoch) for epoch in run.named if epoch > before.epoch]
+            if after.broken.reason == "out" and all(Task.parse(after.broken.by) in members for members in later):
+                self.monitor.bad(f"break: for {after.broken.by}, which is a member of every later epoch")
             self._end(run, "broken")
         elif before.broken is not None and after.broken is not None and before.broken.missing is not None:
             self.monitor.bad(f"barrier: broken for {before.broken}, it was broken again for {after.broken}")
+
+    def _counted(self, run: Run, before: BarrierRecord, after: BarrierRecord) -> None:
+        """It was written down whom the open generation counts."""
+        if not self.elastic or before.parties is not None or self.ghost(run.create).rounds.get(str(after.attempt)):
+            self.monitor.bad(f"parties: {before} became {after}, which counts others than those who came counted")
+        if after.epoch != run.epoch or after.parties != self._members(run, run.epoch):
+            self.monitor.bad(f"parties: epoch {run.epoch} is the newest, and {after} counts others")
+
+    def _members(self, run: Run, epoch: int) -> frozenset[Task]:
+        return frozenset(member.task for member in run.named[epoch].members if member.task.role in self.roles)
+
+    def _parties(self, record: BarrierRecord) -> frozenset[Task]:
+        """Whom the attempt of this record counts."""
+        if self.elastic:
+            return record.parties or frozenset()
+        return frozenset(self.monitor.replicas.tasks(self.roles))
 
     def _end(self, run: Run, how: str) -> None:
         ghost = self.ghost(run.create)
@@ -107,10 +129,9 @@ class BarrierMonitor:
         there = ghost.rounds.get(str(was), {})
         start, end = below(run.keys.arrivals(BARRIER, was))
         keys = {key for key in self.monitor.kvs if start <= key < end}
-        if set(there) != self.parties or keys != {run.keys.arrival(BARRIER, was, task) for task in there}:
-            self.monitor.bad(
-                f"release: generation {was.generation} with {sorted(map(str, there))} of {len(self.parties)}"
-            )
+        parties = self._parties(before)
+        if set(there) != parties or keys != {run.keys.arrival(BARRIER, was, task) for task in there}:
+            self.monitor.bad(f"release: generation {was.generation} with {sorted(map(str, there))} of {len(parties)}")
         ghost.counted |= dict.fromkeys(there.values(), was.generation)
         ghost.released[was.generation] = set(there)
         self._end(run, "released")
@@ -129,10 +150,12 @@ class BarrierMonitor:
             if call not in ghost.counted:
                 self.monitor.bad(f"told: {who} of generation {generation}, and was counted in none")
             known = ghost.orders.setdefault(ghost.counted[call], {})
-            if not 0 <= order < len(self.parties) or known.setdefault(order, call) != call:
-                self.monitor.bad(f"order: {who} with order {order}, of {len(self.parties)}, and so was {known}")
+            parties = len(ghost.released[ghost.counted[call]])
+            if not 0 <= order < parties or known.setdefault(order, call) != call:
+                self.monitor.bad(f"order: {who} with order {order}, of {parties}, and so was {known}")
         elif what == "past":
-            if me.task not in ghost.released.get(generation, ()) or call in ghost.counted:
+            counted = me.task in ghost.released.get(generation, ()) or (self.elastic and generation in ghost.released)
+            if not counted or call in ghost.counted:
                 self.monitor.bad(f"past: {who} at generation {generation}: {ghost.counted}")
         elif call in ghost.counted:
             self.monitor.bad(f"told: {who}, and was counted in generation {ghost.counted[call]}, which others obey")

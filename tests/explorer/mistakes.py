@@ -18,10 +18,10 @@ _ARRIVE = "(*self.me.guard(), absent(keys.state), unchanged(self.key, seen), abs
 _CHANGE = "compares = [*self.me.guard(), unchanged(self.key, seen)]"
 _SAME_CALL = "(self.incarnation, self.call) == (other.incarnation, other.call)"
 _RESET = "Attempt(now.generation, 0, now.era + 1)"
-_GIVE_UP = """            *me.guard(),
-            Compare(me.keys.leader, "create", "==", term),
-            absent(me.keys.state),
-            unchanged(me.keys.member(task), seen),
+_GIVE_UP = """        *me.guard(),
+        Compare(me.keys.leader, "create", "==", term),
+        absent(me.keys.state),
+        unchanged(me.keys.member(task), seen),
 """
 _FOUND = "compares = [absent(me.keys.config), absent(me.keys.member(me.task))]"
 _ABANDONED = """            absent(old.leader),

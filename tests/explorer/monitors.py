@@ -41,7 +41,7 @@ class Monitor:
     """Keeps a mirror of etcd, for what a write means depends on what stood there before it."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+        self.scenario, self.replicas = scenario, scenario.config.replicas
         self.kvs: dict[str, KV] = {}
         self.runs: dict[str, Run] = {}
         self.every: list[Run] = []
@@ -49,7 +49,7 @@ class Monitor:
         self.who: str | None = None
         self.barriers = BarrierMonitor(self)
         self.calls = CallMonitor(self)
-        self.deciding = scenario.config.replicas.tasks(scenario.config.policy.deciding_roles(scenario.config.replicas))
+        self.deciding = scenario.config.policy.deciding_roles(self.replicas)
         self._checks = {
             "config": self._config,
             "members": self._member,
@@ -184,10 +184,10 @@ class Monitor:
         if run.state is not None:
             self.bad(f"state: decided twice, {run.state} and {state}")
         run.state = state
-        if state.phase == "succeeded" and (missing := set(self.deciding) - set(run.finished)):
+        if state.phase == "succeeded" and (missing := set(self._members(run, self.deciding)) - set(run.finished)):
             self.bad(f"state: succeeded although {sorted(map(str, missing))} have not finished")
-        if "did not come back" in state.reason and run.keys.member(Task.parse(state.by)) in self.kvs:
-            self.bad(f"grace: the job failed for the loss of {state.by}, which is registered")
+        if "did not come back" in state.reason:
+            self._grace(run, Task.parse(state.by))
         if " crashed: " in state.reason:
             crashes, allowed = run.crashed.get(Task.parse(state.by), []), self.scenario.config.policy.max_restarts
             tick = self.kvs.get(run.keys.crash_tick(Task.parse(state.by)))
@@ -196,16 +196,33 @@ class Monitor:
         if state.by == "nobody" and not run.registered:
             self.bad(f"founding: {run.keys.root} was closed as abandoned before anybody could join it")
 
+    def _members(self, run: Run, roles: Iterable[str]) -> tuple[Task, ...]:
+        """The tasks of these roles; where one is elastic, those of the newest epoch."""
+        if not self.replicas.elastic(roles):
+            return self.replicas.tasks(roles)
+        return tuple(member.task for member in run.named[run.epoch].members if member.task.role in roles)
+
+    def _grace(self, run: Run, lost: Task) -> None:
+        """The job has failed for the loss of this task."""
+        if run.keys.member(lost) in self.kvs:
+            self.bad(f"grace: the job failed for the loss of {lost}, which is registered")
+        there = sum(key.startswith(run.keys.role_members(lost.role)) for key in self.kvs)
+        if lost.role in self.replicas.elastic_roles and there >= self.replicas.minimum(lost.role):
+            self.bad(f"grace: the job failed for the loss of {lost}, and {there} of its role are there")
+
     def _seal(self, run: Run, seal: Seal) -> None:
         if seal.epoch <= run.epoch:
             self.bad(f"epoch: {seal.epoch} was sealed after {run.epoch}")
         run.epoch = seal.epoch
         body = self.kvs[run.keys.body(seal.epoch)]
         spec = unpack_spec(body.key, body.value)
-        if seal != Seal.of(seal.epoch, body.value) or spec.epoch != seal.epoch:
+        tasks = tuple(member.task for member in spec.members)
+        announced = tasks if self.replicas.elastic() else None
+        if seal != Seal.of(seal.epoch, body.value, announced) or spec.epoch != seal.epoch:
             self.bad(f"epoch: the seal of {seal.epoch} is not that of its spec")
-        if tuple(member.task for member in spec.members) != self.scenario.config.replicas.tasks():
-            self.bad(f"epoch: {seal.epoch} names {spec}, and not every task once")
+        possible = tuple(task for task in self.replicas.tasks() if task in tasks)
+        if tasks != possible or self.replicas.short_of(tasks):
+            self.bad(f"epoch: {seal.epoch} names {spec}, and not every task that it must, once")
         run.named[seal.epoch] = spec
 
     def _body(self, keys: RunKeys, key: str, old: KV | None, new: KV | None) -> None:

@@ -98,6 +98,22 @@ def gone(seed: int, rng: random.Random) -> Scenario:
     )
 
 
+def elastic(seed: int, rng: random.Random) -> Scenario:
+    """A role whose tasks come and go: epochs change under barriers that have begun, and under the end of the job."""
+    replicas = Replicas.of(rng.choice(("worker=1:3", "worker=2:3", "worker=1:2", "ps=1,worker=1:2")))
+    scenario = jobs(seed, rng)
+    policy = evolve(scenario.config.policy, last_call=rng.choice((0.0, 0.9)), settling=rng.choice((0.0, 0.5)))
+    if policy.success is not None:
+        policy = evolve(policy, success=replicas.roles)
+    return evolve(
+        scenario,
+        config=Config(replicas, policy),
+        roles=rng.choice((("worker",), replicas.roles)),
+        calm_start=False,
+        budget=scenario.budget if rng.random() < 0.5 else scenario.budget | {"crash": 2, "expire": 1, "stall": 2},
+    )
+
+
 def _config(**replicas: int) -> Config:
     return Config(Replicas.of(replicas), Policy(loss_grace=GRACE_OF_LOSS))
 
@@ -132,5 +148,6 @@ THEMES: Mapping[str, Callable[[int, random.Random], Scenario]] = {
     "losses": losses,
     "gaps": gaps,
     "gone": gone,
+    "elastic": elastic,
 }
-ROUND = ("jobs", "starts", "jobs", "returns", "jobs", "losses", "gaps", "starts", "returns", "gone")
+ROUND = ("jobs", "starts", "jobs", "returns", "elastic", "losses", "gaps", "elastic", "returns", "gone")

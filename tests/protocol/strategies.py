@@ -38,13 +38,16 @@ JSON = st.recursive(
 )
 OBJECTS = st.dictionaries(TEXTS, JSON, max_size=4)
 ATTEMPTS = st.builds(Attempt, *[st.integers(0, 10**10 - 1)] * 3)
-REPLICAS = st.dictionaries(NAMES, st.integers(1, 99), min_size=1, max_size=4).map(Replicas.of)
+BOUNDS = st.integers(1, 99) | st.tuples(st.integers(1, 9), st.integers(9, 99))
+REPLICAS = st.dictionaries(NAMES, BOUNDS, min_size=1, max_size=4).map(Replicas.of)
 POLICIES = st.builds(
     Policy,
     success=st.none() | st.lists(NAMES, max_size=3),
     loss_grace=SECONDS | st.dictionaries(NAMES, SECONDS, max_size=3),
     max_restarts=st.integers(0, 9),
     retention=SECONDS,
+    last_call=SECONDS,
+    settling=SECONDS,
 )
 BROKEN = st.builds(Broken, TEXTS, TEXTS, st.none() | st.dictionaries(TEXTS, TEXTS, max_size=3))
 MEMBERS = st.builds(MemberSpec, TASKS, ADDRESSES, TEXTS, OBJECTS)
@@ -58,7 +61,7 @@ RECORDS: dict[str, st.SearchStrategy[Any]] = {
     "config": st.builds(Config, REPLICAS, POLICIES),
     "registration": st.builds(Registration, ADDRESSES, TEXTS, TEXTS, WHOLE, WHOLE, OBJECTS, WHOLE, SECONDS),
     "leader": st.builds(Leader, TEXTS, TEXTS),
-    "seal": st.builds(Seal, WHOLE, WHOLE, TEXTS),
+    "seal": st.builds(Seal, WHOLE, WHOLE, TEXTS, st.none() | st.frozensets(TASKS, max_size=9)),
     "gone": st.builds(
         Gone,
         st.dictionaries(TASKS, LOSSES, max_size=3),
@@ -72,7 +75,8 @@ RECORDS: dict[str, st.SearchStrategy[Any]] = {
     "shared": st.builds(Shared, JSON, TEXTS, TEXTS),
     "current": st.builds(Current, NAMES),
     "founded": st.builds(Founded, SECONDS),
-    "barrier": st.builds(BarrierRecord, ATTEMPTS, st.none() | BROKEN, st.none() | ATTEMPTS),
+    "barrier": st.builds(BarrierRecord, ATTEMPTS, st.none() | BROKEN, st.none() | ATTEMPTS)
+    | st.builds(BarrierRecord, ATTEMPTS, st.none() | BROKEN, st.none(), WHOLE, st.frozensets(TASKS, max_size=9)),
     "definition": st.builds(Definition, st.lists(NAMES, max_size=4).map(tuple), WHOLE),
     "arrival": st.builds(Arrival, TEXTS, WHOLE, SECONDS),
     "state": STATES,

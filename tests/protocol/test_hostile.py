@@ -44,17 +44,19 @@ COUNT = 100_000
 SEED = 20_240_229
 
 TASK = Task("worker", 3)
-CONFIG = Config(Replicas.of("ps=2,worker=4"), Policy(success=("worker",), loss_grace={"ps": 3.0}, max_restarts=2))
+CONFIG = Config(Replicas.of("ps=2,worker=4:9"), Policy(success=("worker",), loss_grace={"ps": 3.0}, max_restarts=2))
 WRITTEN: dict[str, Any] = {
     "config": CONFIG,
     "registration": Registration("h:1", "abc", "host", 7, 15, {"gpu": [1, 2.5]}, 8, 1.7e9),
     "leader": Leader("worker/3", "abc"),
-    "seal": Seal(2, 900, "0" * 64),
+    "seal": Seal(2, 900, "0" * 64, frozenset({TASK, Task("ps", 0)})),
     "gone": Gone({TASK: Loss("abc", 1.7e9, "lost")}, frozenset({Task("ps", 0)}), (Task("ps", 1),), 1),
     "departure": Departure("abc", "crashed", "it crashed", 137, 1.7e9),
     "shared": Shared({"path": ["/a", None, True]}, "worker/3", "w"),
     "current": Current("r17"),
-    "barrier": BarrierRecord(Attempt(7, 1, 2), Broken("ps/0", "timeout", {"ps/1": "lost"}), Attempt(6, 0, 2)),
+    "barrier": BarrierRecord(
+        Attempt(7, 1, 2), Broken("ps/0", "timeout", {"ps/1": "lost"}), Attempt(6, 0, 2), 3, frozenset({TASK})
+    ),
     "definition": Definition(("ps", "worker"), 6),
     "arrival": Arrival("abc", 3, 1.7e9),
     "state": JobState("failed", "worker/3", "it crashed", 137, 1.7e9),
@@ -165,7 +167,7 @@ def use(value: Any) -> None:
         case ClusterSpec():
             str(value.as_dict()).encode()
             packed("spec", value)
-        case BarrierRecord() | Shared():
+        case BarrierRecord() | Shared() | Seal():
             value.pack()
 
 
