@@ -27,6 +27,7 @@ from psbarrier.flows.attaching import handing_over
 from psbarrier.flows.ending import departing, failing, finishing, getting, sharing, watching_job
 from psbarrier.flows.gate import passing
 from psbarrier.flows.joining import Joined
+from psbarrier.flows.rendezvous import rendezvous
 from psbarrier.home import Home, at_home
 from psbarrier.notifier import Notifier
 from psbarrier.protocol.codec import one_line
@@ -79,6 +80,7 @@ class Member:
         self._stopping = tether.stopping if tether is not None else threading.Event()
         self._barriers: dict[str, Barrier] = {}
         self._cluster: ClusterSpec | None = None
+        self._met: ClusterSpec | None = None
         self._finished = self._ended = False
 
     # -- who am I
@@ -205,6 +207,31 @@ class Member:
             except JobOverError:
                 return
 
+    @at_home
+    def rendezvous(self, timeout: float | None = WAIT) -> ClusterSpec:
+        """Wait until all members of an epoch have called this, and return that epoch, the same for all.
+
+        For a job with an elastic role: whoever starts a collective must know that all others start the same one. When
+        members come or go meanwhile, it goes on to the next epoch by itself. Called again, it waits for a later epoch than
+        it returned before.
+
+        Raises InvalidArgumentError where no role is elastic; GateTimeoutError or BarrierTimeoutError after `timeout`
+        seconds (None: no limit), with who is missing and why; BarrierBrokenError when a member of the epoch has finished
+        and so will not come; JobFailedError or JobOverError when the job is over; SlotLostError.
+        """
+        if not self._me.config.replicas.elastic():
+            raise InvalidArgumentError(
+                f"job {self.job!r} has no elastic role, so its members change only when one is replaced: use cluster(), "
+                "changes() and barrier()"
+            )
+        until = deadline(self._now, timeout)
+        flow = rendezvous(self._me, self._view, self._now, self._wall, until, self._met)
+        found = self._session.run(flow)
+        if isinstance(found, JobState):
+            raise found.error(self.job)
+        self._cluster = self._met = found
+        return found
+
     def _pass(self, until: float | None, *, later: bool) -> ClusterSpec:
         flow = passing(self._me, self._view, self._now, until, known=self._cluster, later=later)
         found = self._session.run(flow)
@@ -212,6 +239,21 @@ class Member:
             raise found.error(self.job)
         self._cluster = found
         return found
+
+    @property
+    @at_home
+    def epoch(self) -> int:
+        """The newest epoch, as far as this process has heard; 0 before the first. Costs no request."""
+        return self._view.seal[0].epoch if self._view.seal is not None else 0
+
+    @property
+    @at_home
+    def closing(self) -> bool:
+        """Whether some task of this one's role has finished, as far as this process has heard. Costs no request.
+
+        Where the role is elastic nobody new is let in then.
+        """
+        return any(task.role == self.task.role for task in self._view.gone.finished)
 
     # -- meeting the others
 

@@ -83,7 +83,8 @@ class Replicas:
     """How many tasks each role has; equal however it was written.
 
     A role with a least and a most, as in {"worker": (2, 8)}, is *elastic*: the job starts once the least is there, its
-    tasks may come and go, and their indices are 0 to the most - 1, not all of which need to be there.
+    tasks may come and go, and their indices are 0 to the most - 1, not all of which need to be there. (It is so also when
+    the two are the same, (2, 2).)
     """
 
     counts: tuple[tuple[str, int], ...] = field()
@@ -100,10 +101,10 @@ class Replicas:
         if not isinstance(pairs, Mapping) or not pairs:
             raise InvalidArgumentError(f"the replicas {given!r} name no role: write for example ps=2,worker=4")
         bounds = {check_name("role", role): _bounds(role, count) for role, count in pairs.items()}
-        counts = {role: most for role, (_, most) in bounds.items()}
+        counts = {role: most for role, (_, most, _) in bounds.items()}
         if sum(counts.values()) > MAX_TASKS:
             raise InvalidArgumentError(f"the replicas add up to {sum(counts.values())} tasks: {MAX_TASKS} is the most")
-        least = sorted((role, low) for role, (low, most) in bounds.items() if low < most)
+        least = sorted((role, low) for role, (low, _, elastic) in bounds.items() if elastic)
         return cls(tuple(sorted(counts.items())), tuple(least))
 
     @property
@@ -186,8 +187,8 @@ class Replicas:
         return task
 
 
-def _bounds(role: str, given: Any) -> tuple[int, int]:
-    """The least and the most tasks of a role."""
+def _bounds(role: str, given: Any) -> tuple[int, int, bool]:
+    """The least and the most tasks of a role, and whether it is elastic."""
     pair = isinstance(given, list | tuple) and len(given) == 2  # a least and a most
     low, most = given if pair else (given, given)
     if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in (low, most)):
@@ -198,7 +199,7 @@ def _bounds(role: str, given: Any) -> tuple[int, int]:
         raise InvalidArgumentError(
             f"role {role!r} has at least {low} replicas and at most {most}: the least comes first"
         )
-    return int(low), int(most)
+    return int(low), int(most), pair
 
 
 def _parse_replicas(text: str) -> dict[str, int | tuple[int, int]]:

@@ -266,6 +266,71 @@ def test_a_barrier_of_fixed_roles_is_as_ever(place: Place) -> None:
         worker.barrier("ps")
 
 
+# -- a rendezvous
+
+
+def test_a_rendezvous_is_one_epoch_that_all_its_members_have_taken_up(place: Place) -> None:
+    """Nobody gets it before the last one has asked for it, and all get the same."""
+    members = [join(place, index) for index in range(2)]
+    first = call(members[0].rendezvous, PATIENCE)
+    settled(place, members)
+    second = call(members[1].rendezvous, PATIENCE)
+    place.until(lambda: first.done() and second.done())
+    assert returned(first) == returned(second)
+    assert returned(first).epoch == 1
+    # The next one is a later epoch.
+    later = [call(member.rendezvous, PATIENCE) for member in members]
+    members.append(join(place, 2))
+    later.append(call(members[2].rendezvous, PATIENCE))
+    place.until(lambda: all(future.done() for future in later))
+    assert {returned(future).epoch for future in later} == {2}
+
+
+@pytest.mark.parametrize("change", ["join", "leave", "replace"])
+def test_a_rendezvous_goes_on_to_the_next_epoch(place: Place, change: str) -> None:
+    """When members come, go, or come back, while it is not complete."""
+    members = started(place, 3)
+    waiting = [call(member.rendezvous, PATIENCE) for member in members[:2]]
+    place.until(lambda: members[0]._view.barrier("rendezvous.1").record.parties)
+    if change == "join":
+        members.append(join(place, 3))
+    elif change == "leave":
+        place.lose(members.pop())
+    else:
+        members[2] = rejoin(place, members[2])
+    settled(place, members)
+    waiting += [call(member.rendezvous, PATIENCE) for member in members[2:]]
+    place.until(lambda: all(future.done() for future in waiting))
+    assert {returned(future).epoch for future in waiting} == {2}
+
+
+def test_a_rendezvous_with_one_that_has_finished_is_none(place: Place) -> None:
+    """It will not come, and the work is ending."""
+    members = started(place, 2)
+    waiting = call(members[0].rendezvous, PATIENCE)
+    members[1].finish()
+    place.until(waiting.done)
+    error = raised(waiting)
+    assert isinstance(error, BarrierBrokenError)
+    assert (error.by, error.reason) == ("worker/1", "finished")
+
+
+def test_a_rendezvous_has_a_deadline(place: Place) -> None:
+    """And says who has not come."""
+    members = started(place, 2)
+    late = call(members[0].rendezvous, 0.5)
+    place.until(late.done)
+    error = raised(late)
+    assert isinstance(error, BarrierTimeoutError)
+    assert error.missing == {"worker/1": "registered, not arrived"}
+
+
+def test_a_job_with_fixed_roles_has_no_rendezvous(place: Place) -> None:
+    """It has the gate."""
+    with pytest.raises(InvalidArgumentError, match="no elastic role"):
+        place.join("worker", 0).rendezvous()
+
+
 # -- the end
 
 

@@ -76,6 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": RUNNING
     | SERVER
     | {"etcd_cluster", "settings", "leader", "barrier", "member", "asking", "join", "store"},
+    "torchrun": {"torch_rendezvous"},
+    "torch_rendezvous": RUNNING | {"address", "connect", "join", "member"},
     "pytest_plugin": {"errors", "embedded", "store"},
     "cli": RUNNING
     | SERVER
@@ -97,6 +99,7 @@ FOREIGN: dict[str, list[str]] = {
     "click": ["psbarrier.cli.*"],
     "rich": ["psbarrier.cli.*"],
     "pytest": ["psbarrier.pytest_plugin"],
+    "torch": ["psbarrier.torch_rendezvous"],
 }
 # … except these, which are for everybody and so must be light.
 LIGHT = [

@@ -101,13 +101,20 @@ BOUNDS = st.integers(1, 1000) | st.tuples(st.integers(1, 99), st.integers(100, 1
 
 @given(bounds=st.dictionaries(NAMES, BOUNDS, min_size=1, max_size=5))
 def test_elastic_replicas_are_equal_however_they_are_written(bounds: dict[str, int | tuple[int, int]]) -> None:
-    """As pairs, as lists (which JSON makes of them), or as text; a least that is the most is a plain number."""
+    """As pairs, as lists (which JSON makes of them), or as text."""
     replicas = Replicas.of(bounds)
-    pairs = {role: count if isinstance(count, tuple) else (count, count) for role, count in bounds.items()}
-    assert replicas == Replicas.of(pairs) == Replicas.of(str(replicas)) == Replicas.of(replicas.as_dict())
-    for role, (least, most) in pairs.items():
-        assert (replicas.minimum(role), replicas[role], role in replicas.elastic_roles) == (least, most, least < most)
-        assert replicas.elastic([role]) == (least < most)
+    assert replicas == Replicas.of(str(replicas)) == Replicas.of(replicas.as_dict())
+    for role, count in bounds.items():
+        least, most = count if isinstance(count, tuple) else (count, count)
+        elastic = isinstance(count, tuple)
+        assert (replicas.minimum(role), replicas[role], role in replicas.elastic_roles) == (least, most, elastic)
+        assert replicas.elastic([role]) == elastic
+
+
+def test_a_role_with_bounds_is_elastic_even_if_they_are_the_same() -> None:
+    """As torchrun's --nnodes=2 means a number of nodes of which any may be replaced."""
+    assert Replicas.of({"node": (2, 2)}) == Replicas.of("node=2:2") != Replicas.of("node=2")
+    assert Replicas.of({"node": (2, 2)}).elastic()
 
 
 def test_who_is_missing_of_an_elastic_role_are_the_first_of_those_that_it_needs() -> None:

@@ -179,13 +179,16 @@ class Meeting:
 
         A member that has just joined must not go on to the next one by itself: its caller has a step to do before that.
         """
-        seen = yield from opening(self.party, self.view, self.clock, self.limit, self.patience)
-        if seen.record.attempt.generation > self.at.generation:
-            return True
-        self.at, self.seen, self.parties = seen.record.attempt, seen.mod, seen.record.parties
-        if seen.record.broken is not None:
-            yield from self._raise_broken(seen)
-        return False
+        while True:
+            seen = yield from opening(self.party, self.view, self.clock, self.limit, self.patience)
+            if seen.record.attempt.generation > self.at.generation:
+                return True
+            self.at, self.seen, self.parties = seen.record.attempt, seen.mod, seen.record.parties
+            if seen.record.broken is not None:
+                yield from self._raise_broken(seen)
+            if not self.party.superseded(self.view):
+                return False
+            yield from self._break("epoch")
 
     def _stop(self, verdict: Verdict) -> Flow[None]:
         """The verdict is that this generation will not be released; raises, or finds out that it may be after all."""
@@ -220,6 +223,8 @@ class Meeting:
         """A party that will not come: it has finished, or it is lost and we were told not to wait for such, or the cluster
         has gone on without it."""
         gone, seal = self.view.gone, self.view.seal
+        if self.party.superseded(self.view):
+            return Verdict("gone", seen, None, "epoch")
         for task in gone.finished:
             if self._awaits(task):
                 return Verdict("gone", seen, task, "finished")
@@ -369,6 +374,7 @@ class Meeting:
             "interrupt": f"{broken.by} was interrupted in it",
             "lost": f"its party {broken.by} is lost",
             "finished": f"its party {broken.by} has finished and will not come",
+            "epoch": "a later epoch has been sealed",
             "out": f"the cluster has gone on without its party {broken.by}",
         }.get(broken.reason, f"it was broken and has been {broken.reason}")
         text = f"{self._name()} is broken for all its parties: {why}"

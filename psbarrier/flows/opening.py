@@ -37,7 +37,7 @@ def opening(
         if view.vanished != vanished:
             vanished = view.vanished
             yield from confirm(party.me, clock, limit)
-        elif found is not None and _settled(found, generation):
+        elif found is not None and (_settled(found, generation) or party.superseded(view)):
             return found
         elif found is not None:
             yield from _fix(party, view, clock, limit)
@@ -62,6 +62,8 @@ def _look(party: Party, view: ControlView, vanished: int, generation: int) -> Se
         return seen
     if view.ended:
         return view.state
+    if party.superseded(view):
+        return seen
     ours = view.names(party.me) if record.parties is None else party.me.task in record.parties
     return seen if ours else None
 

@@ -15,11 +15,13 @@ from psbarrier.store.base import Compare, Delete, Op, Put, Range, Txn
 
 @frozen
 class Party:
-    """One member at one barrier."""
+    """One member at one barrier. With an `epoch`, only the members of exactly that one meet there: it is broken once a
+    later one is sealed."""
 
     me: Standing
     name: str
     definition: Definition
+    epoch: int | None = None
 
     @property
     def key(self) -> str:
@@ -48,6 +50,11 @@ class Party:
         return (
             view.members(self.me.config.replicas, self.definition.roles) if counted is None else tuple(sorted(counted))
         )
+
+    def superseded(self, view: ControlView) -> int | None:
+        """The later epoch that has ended the meeting, if one has."""
+        newest = view.seal[0].epoch if view.seal is not None else 0
+        return newest if self.epoch is not None and newest > self.epoch else None
 
     def count(self, seen: int, seal: int, record: BarrierRecord) -> Txn:
         """Fix whom the open generation counts, which `record` says by the spec that was sealed at the revision `seal`.
