@@ -219,7 +219,7 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
     def set_closed(self) -> None:
         """Let nobody meet any more: this node has finished, and the job ends when those have that are at work."""
         with _translated():
-            self._finish(self._ready(time.monotonic() + self._options["join_timeout"]))
+            self._finish(self._member or self._ready(time.monotonic() + self._options["join_timeout"]))
         self._closed = True
 
     def _finish(self, member: Member) -> None:
