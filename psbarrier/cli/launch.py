@@ -173,7 +173,7 @@ class Launch:
         # In `psbarrier local` one line from whoever was started again is enough.
         level = logging.INFO if self._around.streams is None else logging.DEBUG
         logger.log(level, "%s: epoch %d is sealed, for members were replaced", self.member.task, spec.epoch)
-        if self.plan.on_epoch == "restart" and self._child is not None:
+        if self.plan.restarts and self._child is not None:
             self._restarting = True
             self._child.end(signal.SIGTERM, self.plan.grace)
         return None

@@ -45,9 +45,8 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 @click.option(
     "--on-epoch",
     type=click.Choice(["ignore", "restart"]),
-    default="ignore",
-    show_default=True,
-    help="When a member was replaced: only rewrite the cluster file, or start the command again.",
+    help="When a member was replaced: only rewrite the cluster file, or start the command again.  [default: restart for "
+    "torch, jax, horovod, xgboost, and paddle without a ps; else ignore]",
 )
 @etcd_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
