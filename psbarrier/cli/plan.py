@@ -49,6 +49,11 @@ class Plan:
             return replaces_nobody(self.emit, self.replicas.roles)
         return self.on_epoch == "restart"
 
+    @property
+    def together(self) -> bool:
+        """Whether the commands of all tasks are one group, which starts again as a whole."""
+        return self.restarts and replaces_nobody(self.emit, self.replicas.roles)
+
     def check(self) -> None:
         """Raises InvalidArgumentError for what can never work; nothing is sent to etcd."""
         check_name("job", self.job)
