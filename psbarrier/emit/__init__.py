@@ -11,7 +11,7 @@ from psbarrier.errors import InvalidArgumentError
 from psbarrier.spec import ClusterSpec, Task
 
 # Who starts one process for each task …
-_SINGLE: Mapping[str, Callable[[ClusterSpec, Task], dict[str, str]]] = {
+_EMITTERS: Mapping[str, Callable[[ClusterSpec, Task], dict[str, str]]] = {
     "dmlc": dmlc.environment,
     "paddle": paddle.environment,
     "psbarrier": neutral.environment,
@@ -29,7 +29,7 @@ _FILES: Mapping[str, Callable[[ClusterSpec], str]] = {
 }
 _COLLECTIVES = ("horovod", "jax", "torch", "xgboost")
 
-FORMATS = tuple(sorted([*_SINGLE, *_SEVERAL]))
+FORMATS = tuple(sorted([*_EMITTERS, *_SEVERAL]))
 """Those that are variables."""
 FILES = tuple(sorted(_FILES))
 """Those that are a file, the same for all tasks."""
@@ -59,7 +59,7 @@ def environment(
     spec.member(task)
     if framework in _SEVERAL:
         return _SEVERAL[framework](spec, task, local)
-    return _SINGLE[framework](spec, task)
+    return _EMITTERS[framework](spec, task)
 
 
 def file(framework: str, spec: ClusterSpec) -> str:
