@@ -15,7 +15,12 @@ from frameworks.helpers import PATIENCE, script
 from psbarrier import emit
 from psbarrier.spec import ClusterSpec
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.skipif(
+        not Path(script("prterun")).exists(), reason="mpirun is in the tox environment launchers, and not here"
+    ),
+]
 
 HERE = ClusterSpec.from_addresses({"worker": ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]})
 ROOT = {"PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
