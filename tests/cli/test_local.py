@@ -167,37 +167,3 @@ def test_a_command_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     command = finished(tmp_path, None, "local", "--worker", "1", "--", "no-such-program")
     assert command.code() == 2
     assert "'no-such-program'" in command.err
-
-
-def test_the_commands_of_a_collective_start_again_together(tmp_path: Path) -> None:
-    """When one was replaced; none before the old ones have all ended, or it would meet them."""
-    old = f"trap 'sleep 2; touch {tmp_path}/ended; exit' TERM; touch {tmp_path}/ready; while :; do sleep 0.02; done"
-    victim = f"until [ -e {tmp_path}/ready ]; do sleep 0.02; done; kill -9 $$"
-    code = (
-        "if [ $PSBARRIER_EPOCH = 1 ]; then case $PSBARRIER_INDEX in "
-        f"0) {old};; 1) {victim};; *) exec sleep 1000;; esac; fi; "
-        f"ls {tmp_path}/ended && echo $RANK $PSBARRIER_RESTARTS"
-    )
-    command = finished(
-        tmp_path, None, "local", "--worker", "3", "--max-restarts", "1", "--emit", "torch", "--", "sh", "-c", code
-    )
-    assert command.code() == 0, command.text
-    assert [line for line in lines(command) if not line.endswith("ended")] == [
-        "[worker/0] 0 0",
-        "[worker/1] 1 1",
-        "[worker/2] 2 0",
-    ]
-
-
-def test_the_commands_of_a_collective_do_not_wait_for_one_that_is_done(tmp_path: Path) -> None:
-    """It has finished, and will not come: what that means for the others is the framework's to say."""
-    code = (
-        "[ $PSBARRIER_INDEX = 0 ] && exit 0; "
-        f"if [ $PSBARRIER_EPOCH = 1 ]; then touch {tmp_path}/$PSBARRIER_INDEX; "
-        f"until [ -e {tmp_path}/1 ] && [ -e {tmp_path}/2 ]; do sleep 0.02; done; "
-        "[ $PSBARRIER_INDEX = 2 ] && exec sleep 1000; exit 3; fi; echo again"
-    )
-    options = ("--max-restarts", "1", "--success", "worker", "--emit", "torch")
-    command = finished(tmp_path, None, "local", "--worker", "3", *options, "--", "sh", "-c", code)
-    assert command.code() == 0, command.text
-    assert lines(command) == ["[worker/1] again", "[worker/2] again"]
