@@ -36,14 +36,19 @@ def test_four_tasks_are_one_process_group(tmp_path: Path) -> None:
     assert told(job, r"rank (\d) local (\d) sum 6") == [(f"worker/{rank}", str(rank), str(rank)) for rank in range(4)]
 
 
-def test_torchrun_starts_several_processes_for_each_task(tmp_path: Path) -> None:
-    """With no argument that says where the others are: it trains the example with four ranks."""
-    options = ("local", "--worker", "2", "--emit", "torch", "--", script("torchrun"), "--nproc-per-node", "2")
-    job = succeeded(tmp_path, None, *options, EXAMPLE, "--epochs", "2", "--checkpoint", str(tmp_path / "checkpoint"))
-    ranks = [(int(rank), task) for task, rank in told(job, r"rank (\d) of 4, pid \d+")]
-    assert sorted(rank for rank, _ in ranks) == [0, 1, 2, 3]
-    assert [task for _, task in ranks] == ["worker/0"] * 2 + ["worker/1"] * 2
-    assert len(told(job, r"epoch 2 of 2: loss .*")) == 1
+def test_torchrun_starts_several_processes_for_each_task_and_again_when_one_was_killed(tmp_path: Path) -> None:
+    """With no argument that says where the others are: four ranks train the example, to its end."""
+    torchrun = (script("torchrun"), "--nproc-per-node", "2", EXAMPLE, "--epochs", "60")
+    options = ("local", "--worker", "2", "--max-restarts", "3", "--emit", "torch", "--", *torchrun)
+    with psbarrier(tmp_path, None, *options, "--checkpoint", str(tmp_path / "checkpoint")) as job:
+        assert says(job, "epoch 5 of"), job.text
+        ranks = {int(rank): (task, int(pid)) for task, rank, pid in told(job, r"rank (\d) of 4, pid (\d+)")}
+        assert sorted(ranks) == [0, 1, 2, 3]
+        assert sorted(task for task, _ in ranks.values()) == ["worker/0", "worker/0", "worker/1", "worker/1"]
+        os.kill(ranks[3][1], signal.SIGKILL)
+        assert job.process.wait(PATIENCE) == 0, job.text
+        assert told(job, r"goes on after epoch (\d+)")
+        assert len(told(job, r"epoch 60 of 60: loss .*")) == 1
 
 
 def test_the_example_needs_no_psbarrier(tmp_path: Path) -> None:
