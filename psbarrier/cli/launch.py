@@ -7,6 +7,8 @@ it out and acts, so that no two things are ever decided at once:
          │                         │
          │                         └── Stop, Over, Trouble ──▶ it is being ended ── Exited ──▶ left, over or error
          └── Stop, Over, Trouble ───────────────────────────────────────────────────────────▶ left, over or error
+
+A later Epoch may end the command to start it again. That of a collective then waits for Mustered first.
 """
 
 from __future__ import annotations
