@@ -118,6 +118,25 @@ def option(name: str, *names: str, **how: Any) -> Callable[[F], F]:
     return click.option(name, *names, envvar=variable, show_envvar=True, **how)
 
 
+def emit_options(function: F) -> F:
+    """Adds the options that say which frameworks the command uses, and what these need when a member was replaced."""
+    decorators = (
+        click.option(
+            "--emit", multiple=True, type=click.Choice(FORMATS), help="A framework to set variables for; repeatable."
+        ),
+        click.option(
+            "--on-epoch",
+            type=click.Choice(["ignore", "restart"]),
+            help="When a member was replaced: only rewrite the cluster file, or start the command again.  "
+            "[default: restart for torch, jax, horovod, xgboost, and paddle without a ps; else ignore]",
+        ),
+    )
+    decorated: Any = function
+    for decorate in reversed(decorators):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # what click's decorators return is what they were given
+
+
 def etcd_options(function: F) -> F:
     """Adds the options that say where etcd is; the function gets one argument, `etcd`."""
 
@@ -142,25 +161,6 @@ def etcd_options(function: F) -> F:
         ),
     )
     decorated: Any = with_etcd
-    for decorate in reversed(decorators):
-        decorated = decorate(decorated)
-    return decorated  # type: ignore[no-any-return]  # what click's decorators return is what they were given
-
-
-def emit_options(function: F) -> F:
-    """Adds the options that say which frameworks the command uses, and what these need when a member was replaced."""
-    decorators = (
-        click.option(
-            "--emit", multiple=True, type=click.Choice(FORMATS), help="A framework to set variables for; repeatable."
-        ),
-        click.option(
-            "--on-epoch",
-            type=click.Choice(["ignore", "restart"]),
-            help="When a member was replaced: only rewrite the cluster file, or start the command again.  "
-            "[default: restart for torch, jax, horovod, xgboost, and paddle without a ps; else ignore]",
-        ),
-    )
-    decorated: Any = function
     for decorate in reversed(decorators):
         decorated = decorate(decorated)
     return decorated  # type: ignore[no-any-return]  # what click's decorators return is what they were given
