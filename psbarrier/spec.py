@@ -273,11 +273,17 @@ class ClusterSpec:
         """{"ps": ["host:port", …], "worker": […]}: the form that TensorFlow calls a cluster."""
         return {role: self.addresses(role) for role in self.roles}
 
-    def env(self, framework: str, task: Task) -> dict[str, str]:
-        """The environment from which `framework` ("tensorflow", "psbarrier") learns who `task` and the others are."""
+    def env(self, framework: str, task: Task, *, local_rank: int = 0, local_size: int = 1) -> dict[str, str]:
+        """The environment from which `framework` ("tensorflow", "torch", …) learns who `task` and the others are.
+
+        Where each task starts `local_size` processes itself, it is that of the `local_rank`-th (from 0).
+
+        Raises InvalidArgumentError when there is no such format, task or local rank, and when the framework could not
+        take this spec; the message then has the framework's rule.
+        """
         from psbarrier import emit  # the emitters are built on these values
 
-        return emit.environment(framework, self, task)
+        return emit.environment(framework, self, task, local_rank=local_rank, local_size=local_size)
 
     def __str__(self) -> str:
         counts = {role: len(self.addresses(role)) for role in self.roles}

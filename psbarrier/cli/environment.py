@@ -65,7 +65,10 @@ def handed(handover: Handover) -> dict[str, str]:
     }
 
 
-def check_formats(formats: Iterable[str], job: str, replicas: Replicas, role: str) -> None:
-    """Raises InvalidArgumentError, before anybody joins, for formats that do not know these roles."""
+def check_formats(formats: Iterable[str], job: str, replicas: Replicas, role: str, address: str | None = None) -> None:
+    """Raises InvalidArgumentError, before anybody joins, for formats that cannot take these roles, or this address of
+    one of `role`."""
     addresses = {name: [f"h:{index % 65535 + 1}" for index in range(count)] for name, count in replicas.counts}
+    if address is not None:
+        addresses[role][0] = address
     emitted(formats, ClusterSpec.from_addresses(addresses, job=job), Task(role, 0))

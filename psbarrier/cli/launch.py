@@ -7,6 +7,8 @@ it out and acts, so that no two things are ever decided at once:
          │                         │
          │                         └── Stop, Over, Trouble ──▶ it is being ended ── Exited ──▶ left, over or error
          └── Stop, Over, Trouble ───────────────────────────────────────────────────────────▶ left, over or error
+
+A later Epoch may end the command to start it again. That of a collective then waits for Mustered first.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from attrs import evolve
 from psbarrier.cli import report
 from psbarrier.cli.anchor import Anchor
 from psbarrier.cli.child import Child
-from psbarrier.cli.outcome import Epoch, Event, Exited, Outcome, Over, Stop, Tied, Trouble
+from psbarrier.cli.muster import muster
+from psbarrier.cli.outcome import Epoch, Event, Exited, Mustered, Outcome, Over, Stop, Tied, Trouble
 from psbarrier.cli.plan import Plan
 from psbarrier.cli.spawning import spawn, write_cluster
 from psbarrier.cli.surroundings import Surroundings
@@ -149,6 +152,8 @@ class Launch:
                 return None
             case Epoch():
                 return self._sealed(event.spec)
+            case Mustered():
+                return self._mustered(event)
             case Tied():
                 self._tied()
                 return None
@@ -168,14 +173,29 @@ class Launch:
             return None
         if first:
             self._around.screen.clear()
-            return self._start(spec)
+            return self._begin(spec)
         write_cluster(self._around, spec, self.member.task)
         # In `psbarrier local` one line from whoever was started again is enough.
         level = logging.INFO if self._around.streams is None else logging.DEBUG
         logger.log(level, "%s: epoch %d is sealed, for members were replaced", self.member.task, spec.epoch)
-        if self.plan.on_epoch == "restart" and self._child is not None:
+        if self._child is None:
+            return self._begin(spec)
+        if self.plan.restarts:
             self._restarting = True
             self._child.end(signal.SIGTERM, self.plan.grace)
+        return None
+
+    def _begin(self, spec: ClusterSpec) -> Outcome | None:
+        """Start the command, or, where it is one of a group that was there before, first wait until all are gone."""
+        if not self.plan.together or spec.epoch == 1:
+            return self._start(spec)
+        muster(self.member, spec.epoch, self.plan.grace, self._events.put)
+        return None
+
+    def _mustered(self, event: Mustered) -> Outcome | None:
+        waiting = self._child is None and self._why is None
+        if waiting and self._spec is not None and self._spec.epoch == event.epoch:
+            return self._start(self._spec)
         return None
 
     def _start(self, spec: ClusterSpec) -> Outcome | None:
@@ -273,7 +293,7 @@ class Launch:
         if self._why is None and self._restarting and self._spec is not None:
             self._restarting = False
             child.clear()
-            return self._start(self._spec)
+            return self._begin(self._spec)
         try:
             return self._report(status, asked=asked)
         finally:

@@ -21,7 +21,7 @@ from psbarrier.asking import TTL
 from psbarrier.cli import exits
 from psbarrier.cli.funnel import Funnel
 from psbarrier.cli.launch import Launch
-from psbarrier.cli.options import Etcd, etcd_options, option, policy_of, policy_options
+from psbarrier.cli.options import Etcd, emit_options, etcd_options, option, policy_of, policy_options
 from psbarrier.cli.outcome import Outcome
 from psbarrier.cli.plan import GRACE, Plan
 from psbarrier.cli.run import SETTINGS
@@ -31,7 +31,6 @@ from psbarrier.cli.slots import Attendance, Slot
 from psbarrier.cli.surroundings import Surroundings
 from psbarrier.cli.workspace import Workspace
 from psbarrier.embedded import EtcdServer, free_ports
-from psbarrier.emit import FORMATS
 from psbarrier.errors import InvalidArgumentError, StoreError
 from psbarrier.protocol.handover import VARIABLE
 from psbarrier.protocol.keys import JobKeys
@@ -48,7 +47,7 @@ logger = logging.getLogger("psbarrier")
 @click.option("--worker", type=click.IntRange(1), help="How many workers.")
 @click.option("--replicas", metavar="ROLE=N,…", help="The same for any roles.")
 @click.option("--job", default="local", show_default=True, metavar="NAME", help="The job's name.")
-@click.option("--emit", multiple=True, type=click.Choice(FORMATS), help="A framework to set variables for; repeatable.")
+@emit_options
 @policy_options
 @option("--ttl", type=int, default=TTL, show_default=True, help="Seconds of silence after which a task is given up.")
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds between SIGTERM and SIGKILL.")

@@ -11,6 +11,7 @@ import click
 from attrs import fields, frozen
 
 from psbarrier.connect import PREFIX, check_prefix
+from psbarrier.emit import FORMATS
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.policy import Policy
 from psbarrier.protocol.keys import JobKeys
@@ -115,6 +116,25 @@ def option(name: str, *names: str, **how: Any) -> Callable[[F], F]:
     """A click option that falls back to PSBARRIER_<NAME>, and says so in the help."""
     variable = f"PSBARRIER_{name.removeprefix('--').replace('-', '_').upper()}"
     return click.option(name, *names, envvar=variable, show_envvar=True, **how)
+
+
+def emit_options(function: F) -> F:
+    """Adds the options that say which frameworks the command uses, and what these need when a member was replaced."""
+    decorators = (
+        click.option(
+            "--emit", multiple=True, type=click.Choice(FORMATS), help="A framework to set variables for; repeatable."
+        ),
+        click.option(
+            "--on-epoch",
+            type=click.Choice(["ignore", "restart"]),
+            help="When a member was replaced: only rewrite the cluster file, or start the command again.  "
+            "[default: restart for torch, jax, horovod, xgboost, and paddle without a ps; else ignore]",
+        ),
+    )
+    decorated: Any = function
+    for decorate in reversed(decorators):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # what click's decorators return is what they were given
 
 
 def etcd_options(function: F) -> F:

@@ -39,6 +39,13 @@ class Epoch:
 
 
 @frozen
+class Mustered:
+    """The earlier commands of all tasks have ended, and those of this epoch may start."""
+
+    epoch: int
+
+
+@frozen
 class Over:
     """The job is over."""
 
@@ -71,4 +78,4 @@ class Exited:
     status: int
 
 
-Event: TypeAlias = Epoch | Over | Trouble | Stop | Tied | Exited
+Event: TypeAlias = Epoch | Mustered | Over | Trouble | Stop | Tied | Exited

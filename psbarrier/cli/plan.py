@@ -10,6 +10,7 @@ from attrs import field, frozen
 from psbarrier.arguments import seconds
 from psbarrier.asking import JOIN_TIMEOUT, TTL, check_ttl
 from psbarrier.cli import environment
+from psbarrier.emit import replaces_nobody
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.flows.refusals import check_slot
 from psbarrier.policy import Policy
@@ -38,7 +39,20 @@ class Plan:
     join_timeout: float = JOIN_TIMEOUT
     gate_timeout: float = GATE_TIMEOUT
     grace: float = GRACE
-    on_epoch: Literal["ignore", "restart"] = "ignore"
+    on_epoch: Literal["ignore", "restart"] | None = None
+    """What to do when a member was replaced; None: what the frameworks need."""
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the command is started again when a member was replaced."""
+        if self.on_epoch is None:
+            return replaces_nobody(self.emit, self.replicas.roles)
+        return self.on_epoch == "restart"
+
+    @property
+    def together(self) -> bool:
+        """Whether the commands of all tasks are one group, which starts again as a whole."""
+        return self.restarts and replaces_nobody(self.emit, self.replicas.roles)
 
     def check(self) -> None:
         """Raises InvalidArgumentError for what can never work; nothing is sent to etcd."""
@@ -51,7 +65,7 @@ class Plan:
         for name in ("join_timeout", "gate_timeout", "grace"):
             seconds(name, getattr(self, name))
         check_slot(Config(self.replicas, self.policy), self.role, self.index)
-        environment.check_formats(self.emit, self.job, self.replicas, self.role)
+        environment.check_formats(self.emit, self.job, self.replicas, self.role, self.address)
         if shutil.which(self.command[0]) is None:
             raise InvalidArgumentError(
                 f"the command {self.command[0]!r} is not a program that can be found and run: check its name, its path "

@@ -10,14 +10,13 @@ import click
 
 from psbarrier.asking import JOIN_TIMEOUT, TTL
 from psbarrier.cli.launch import Launch
-from psbarrier.cli.options import Etcd, etcd_options, option, policy_of, policy_options
+from psbarrier.cli.options import Etcd, emit_options, etcd_options, option, policy_of, policy_options
 from psbarrier.cli.plan import GATE_TIMEOUT, GRACE, Plan
 from psbarrier.cli.screen import Screen
 from psbarrier.cli.signals import Signals
 from psbarrier.cli.slots import Attendance, Slot
 from psbarrier.cli.surroundings import Surroundings
 from psbarrier.cli.workspace import Workspace
-from psbarrier.emit import FORMATS
 from psbarrier.protocol.handover import VARIABLE
 from psbarrier.spec import Replicas
 
@@ -41,19 +40,12 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
     "--takeover", type=click.Choice(["wait", "force"]), default="wait", show_default=True, help="About another holder."
 )
 @policy_options
-@click.option("--emit", multiple=True, type=click.Choice(FORMATS), help="A framework to set variables for; repeatable.")
 @option("--join-timeout", type=float, default=JOIN_TIMEOUT, show_default=True, help="Seconds to take the task.")
 @click.option(
     "--gate-timeout", type=float, default=GATE_TIMEOUT, show_default=True, help="Seconds to wait for the others."
 )
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
-@click.option(
-    "--on-epoch",
-    type=click.Choice(["ignore", "restart"]),
-    default="ignore",
-    show_default=True,
-    help="When a member was replaced: only rewrite the cluster file, or start the command again.",
-)
+@emit_options
 @etcd_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj

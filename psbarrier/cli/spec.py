@@ -1,4 +1,4 @@
-"""psbarrier spec: the cluster spec of a job, as JSON or as a framework's variables."""
+"""psbarrier spec: the cluster spec of a job, as JSON, or as the variables or the file that a framework reads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shlex
 
 import click
 
+from psbarrier import emit
 from psbarrier.cli import environment, runs
 from psbarrier.cli.options import Etcd, etcd_options, option
-from psbarrier.emit import FORMATS
 from psbarrier.errors import InvalidArgumentError, PsBarrierError
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.protocol.records import Seal, unpack_spec
@@ -21,26 +21,34 @@ from psbarrier.store.base import Range, Store
 @click.argument("words", nargs=-1, metavar="JOB | --static ROLE=HOST:PORT,…")
 @click.option("--static", is_flag=True, help="Take the addresses from the arguments instead of etcd.")
 @click.option(
-    "--format", "form", type=click.Choice(["json", *FORMATS]), help="[default: psbarrier with --task, else json]"
+    "--format",
+    "form",
+    type=click.Choice(["json", *sorted([*emit.FORMATS, *emit.FILES])]),
+    help="[default: psbarrier with --task, else json]",
 )
 @click.option("--task", metavar="ROLE:I", help="Whose variables to print.")
+@click.option("--json", "as_object", is_flag=True, help="Print the variables as a JSON object.")
 @option("--run", "run_name", metavar="NAME", help="The run; without one, the job's current one.")
 @etcd_options
 def spec(
-    etcd: Etcd, words: tuple[str, ...], static: bool, form: str | None, task: str | None, run_name: str | None
+    etcd: Etcd,
+    words: tuple[str, ...],
+    static: bool,
+    form: str | None,
+    task: str | None,
+    as_object: bool,
+    run_name: str | None,
 ) -> None:
-    """Print who is who in a running JOB: as JSON, or as shell commands that set what a framework reads.
+    """Print who is who in a running JOB: as JSON, as shell commands that set what a framework reads, or as mpirun's file.
 
     \b
         eval "$(psbarrier spec ctr --format tensorflow --task worker:0)"
         psbarrier spec --static ps=a:1 worker=b:1,c:1 --task worker:0 --format tensorflow
+        psbarrier spec ctr --format openmpi > hosts
     """
     wanted = Task.parse(task) if task is not None else None
     form = form or ("json" if wanted is None else "psbarrier")
-    if form != "json" and wanted is None:
-        raise InvalidArgumentError(
-            f"the format {form!r} describes one task: add --task ROLE:INDEX, for example worker:0"
-        )
+    check(form, wanted, as_object)
     if static:
         found = ClusterSpec.from_addresses(addresses(words))
     elif len(words) == 1:
@@ -49,7 +57,19 @@ def spec(
             found = sealed(store, keys, run_name)
     else:
         raise InvalidArgumentError("name one job, or pass --static and the addresses: ps=a:1 worker=b:1,c:1")
-    click.echo(render(found, form, wanted))
+    click.echo(render(found, form, wanted, as_object), nl=form not in emit.FILES)
+
+
+def check(form: str, task: Task | None, as_object: bool) -> None:
+    """Raises InvalidArgumentError, before etcd is asked, for options that do not go together."""
+    if form in emit.FORMATS and task is None:
+        raise InvalidArgumentError(
+            f"the format {form!r} describes one task: add --task ROLE:INDEX, for example worker:0"
+        )
+    if form not in emit.FORMATS and task is not None:
+        raise InvalidArgumentError(f"the format {form!r} is the same for all tasks: leave out --task")
+    if form in emit.FILES and as_object:
+        raise InvalidArgumentError(f"the format {form!r} is a file, and no variables: leave out --json")
 
 
 def addresses(words: tuple[str, ...]) -> dict[str, list[str]]:
@@ -84,10 +104,13 @@ def sealed(store: Store, job: JobKeys, name: str | None) -> ClusterSpec:
             return unpack_spec(body.key, body.value)
 
 
-def render(found: ClusterSpec, form: str, task: Task | None) -> str:
+def render(found: ClusterSpec, form: str, task: Task | None, as_object: bool) -> str:
     """What is printed."""
-    if form == "json":
+    if form in emit.FILES:
+        return emit.file(form, found)
+    if task is None:
         return json.dumps(environment.as_json(found), indent=2)
-    assert task is not None
     variables = found.env(form, task)
+    if as_object:
+        return json.dumps(variables, indent=2)
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())

@@ -67,6 +67,12 @@ def test_roles_that_a_framework_does_not_know_are_refused_before_anybody_joins()
         environment.check_formats(["tensorflow"], "ctr", Replicas.of("boss=1,worker=1"), "worker")
 
 
+def test_an_address_that_a_framework_cannot_take_is_refused_before_anybody_joins() -> None:
+    """One's own, that is: the others' are not known yet."""
+    with pytest.raises(InvalidArgumentError, match="IPv6"):
+        environment.check_formats(["paddle"], "ctr", Replicas.of("ps=1,worker=1"), "worker", "[::1]:1")
+
+
 def test_a_child_inherits_nothing_that_psbarrier_reads() -> None:
     """It is told anew who it is; everything else, odd names too, is passed on."""
     base = {"PSBARRIER_INDEX": "9", "PSBARRIER_SESSION": "x", "PSBARRIER_ETCD": "/etcd", "a.b": "c", "PATH": "/bin"}

@@ -14,7 +14,7 @@ from helpers import eventually
 from jobs import call
 
 from cli.helpers import PATIENCE, invoke, keys, psbarrier, unique
-from psbarrier import BarrierBrokenError, Member, Policy, join
+from psbarrier import BarrierBrokenError, ClusterSpec, Member, Policy, Task, join
 from psbarrier.embedded import EtcdServer, free_ports
 
 JOB = {"ps": 1, "worker": 2}
@@ -127,6 +127,22 @@ class TestSpec:
         )
         assert json.loads(said.stdout)["task"] == {"type": "worker", "index": 1}
 
+    @pytest.mark.parametrize("form", [None, "psbarrier", "tensorflow", "torch", "paddle", "dmlc", "xgboost", "horovod"])
+    def test_variables_are_printed_as_json_too(self, form: str | None) -> None:
+        """For a program that is no shell."""
+        addresses = {"scheduler": ["s:1"], "ps": ["a:1"], "worker": ["b:1", "c:1"]}
+        for role in ["ps", "scheduler"] if form != "dmlc" else []:
+            del addresses[role]  # not everybody knows these
+        words = (f"{role}={','.join(some)}" for role, some in addresses.items())
+        options = () if form is None else ("--format", form)
+        said = invoke(None, "spec", "--static", *words, "--task", "worker:1", "--json", *options).stdout
+        spec = ClusterSpec.from_addresses(addresses)
+        assert json.loads(said) == spec.env(form or "psbarrier", Task("worker", 1))
+
+    def test_a_host_file_needs_no_task(self) -> None:
+        """And can be written as it is."""
+        assert invoke(None, *self.STATIC, "--format", "openmpi").stdout == "a slots=1\nb slots=1\nc slots=1\n"
+
     def test_a_running_job_is_told_as_it_was_sealed(self, etcd: EtcdServer) -> None:
         """With its run and epoch."""
         job = unique()
@@ -154,6 +170,9 @@ class TestSpec:
             ("spec", "--static", "ps=a"),
             ("spec", "--static", "ps=a:1", "ps=b:1"),
             ("spec", "--static", "worker=a:1", "--format", "tensorflow"),
+            ("spec", "--static", "worker=a:1", "--format", "openmpi", "--task", "worker:0"),
+            ("spec", "--static", "worker=a:1", "--format", "openmpi", "--json"),
+            ("spec", "--static", "worker=a:1", "--format", "dmlc", "--task", "worker:0"),
             ("spec", "--static", "worker=a:1", "--task", "worker:1"),
             ("spec", "a", "b"),
             ("spec", "a b", "--endpoints", "h:1"),
