@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 
-from psbarrier.emit import neutral, tensorflow
+from psbarrier.emit import jax_processes, neutral, tensorflow
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.spec import ClusterSpec, Task
 
 _EMITTERS: Mapping[str, Callable[[ClusterSpec, Task], dict[str, str]]] = {
+    "jax": jax_processes.environment,
     "psbarrier": neutral.environment,
     "tensorflow": tensorflow.environment,
+    "tensorflow-sparse": tensorflow.sparse_environment,
 }
 
 FORMATS = tuple(sorted(_EMITTERS))
