@@ -26,7 +26,8 @@ def environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
 
 def sparse_environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
     """TF_CONFIG in which a worker finds itself and every ps, and a ps only itself: what they are told stays the same when
-    other workers come and go. The chief and the evaluator find everybody, as in `environment`.
+    other workers come and go. The chief and the evaluator find everybody, as in `environment`. It is for a
+    tf.distribute.Server, which is all that such a worker or ps makes; a strategy would want the whole cluster.
 
     Also raises InvalidArgumentError for a cluster without ps: there the workers have to know one another.
     """
