@@ -15,7 +15,7 @@ from frameworks.crew import Crew, local, program
 from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.spec import ClusterSpec, Task
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(1300)]
 
 
 def losses(text: str) -> dict[int, float]:

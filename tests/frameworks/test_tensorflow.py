@@ -19,7 +19,7 @@ from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.spec import ClusterSpec, Task
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(1300)]
 
 REPLICAS = "chief=1,ps=2,worker=2"
 
