@@ -269,6 +269,11 @@ class ClusterSpec:
                 return member
         raise InvalidArgumentError(f"there is no task {task} in the cluster of job {self.job!r}: it has {self}")
 
+    def position(self, task: Task) -> int:
+        """The place (from 0) of `task` among those of its role: its index, unless the role is elastic and some are not
+        there."""
+        return [member.task for member in self.members if member.task.role == task.role].index(task)
+
     def as_dict(self) -> dict[str, list[str]]:
         """{"ps": ["host:port", …], "worker": […]}: the form that TensorFlow calls a cluster."""
         return {role: self.addresses(role) for role in self.roles}

@@ -95,6 +95,7 @@ FOREIGN: dict[str, list[str]] = {
     "etcd3": ["psbarrier.store.*"],
     "grpc": ["psbarrier.store.*"],
     "google": ["psbarrier.store.*"],
+    "jax": ["psbarrier.emit.jax."],
     "kubernetes": ["psbarrier.k8s.*"],
     "click": ["psbarrier.cli.*"],
     "rich": ["psbarrier.cli.*"],
@@ -111,10 +112,11 @@ LIGHT = [
 ]
 
 # What a fresh interpreter imports, and what must not come with it.
-HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "click", "rich"}
+HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "click", "rich", "jax"}
 FRESH = [
     "psbarrier",
     "psbarrier.embedded",
+    "psbarrier.emit",
     "psbarrier.protocol",
     "psbarrier.pytest_plugin",
     "psbarrier.store.memory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from psbarrier.emit import dmlc, horovod, hostfile, neutral, paddle, tensorflow, torch, xgboost
+from psbarrier.emit import dmlc, horovod, hostfile, jax_processes, neutral, paddle, tensorflow, torch, xgboost
 from psbarrier.emit.ranks import Local
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.spec import ClusterSpec, Task
@@ -13,9 +13,11 @@ from psbarrier.spec import ClusterSpec, Task
 # Who starts one process for each task …
 _EMITTERS: Mapping[str, Callable[[ClusterSpec, Task], dict[str, str]]] = {
     "dmlc": dmlc.environment,
+    "jax": jax_processes.environment,
     "paddle": paddle.environment,
     "psbarrier": neutral.environment,
     "tensorflow": tensorflow.environment,
+    "tensorflow-sparse": tensorflow.sparse_environment,
     "xgboost": xgboost.environment,
 }
 # … and who may start several.

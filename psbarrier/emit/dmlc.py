@@ -28,7 +28,7 @@ def environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
         "DMLC_NUM_WORKER": str(_count(spec, "worker")),
     }
     if mine != "scheduler":
-        variables[f"DMLC_{mine.upper()}_ID"] = str(task.index)
+        variables[f"DMLC_{mine.upper()}_ID"] = str(spec.position(task))
     # A process listens on this itself, and can do so on an IP address only; without it, it finds its own.
     if _is_ipv4(ranks.host(address)):
         variables["DMLC_NODE_HOST"] = ranks.host(address)

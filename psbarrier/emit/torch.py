@@ -30,7 +30,7 @@ def environment(spec: ClusterSpec, task: Task, local: Local) -> dict[str, str]:
         "GROUP_RANK": str(list(place.hosts).index(place.host)),
         "GROUP_WORLD_SIZE": str(len(place.hosts)),
         "ROLE_NAME": task.role,
-        "ROLE_RANK": str(task.index * local.size + local.rank),
+        "ROLE_RANK": str(spec.position(task) * local.size + local.rank),
         "ROLE_WORLD_SIZE": str(len(spec.addresses(task.role)) * local.size),
         "PET_NNODES": str(len(place.ranked)),
         "PET_NODE_RANK": str(place.position),

@@ -21,8 +21,8 @@ def spec_of(**counts: int) -> ClusterSpec:
     return ClusterSpec("ctr", "r1", 3, tuple(members))
 
 
-def tf_config(spec: ClusterSpec, task: Task) -> Any:
-    variables = spec.env("tensorflow", task)
+def tf_config(spec: ClusterSpec, task: Task, form: str = "tensorflow") -> Any:
+    variables = spec.env(form, task)
     assert list(variables) == ["TF_CONFIG"]
     return json.loads(variables["TF_CONFIG"])
 
@@ -56,6 +56,36 @@ def test_a_master_is_called_chief() -> None:
     assert said["task"]["type"] == "chief"
 
 
+def test_a_sparse_cluster_names_who_a_task_speaks_to() -> None:
+    """A worker itself and every ps, a ps only itself, by index, so that no other member's replacement changes what they
+    are told; the chief sees all."""
+    spec = spec_of(chief=1, evaluator=1, ps=2, worker=4)
+
+    def seen(role: str, index: int) -> Any:
+        said = tf_config(spec, Task(role, index), "tensorflow-sparse")
+        assert said["task"] == {"type": role, "index": index}
+        return said["cluster"]
+
+    assert seen("worker", 3) == {"ps": ["ps-0:2222", "ps-1:2222"], "worker": {"3": "worker-3:2222"}}
+    assert seen("ps", 1) == {"ps": {"1": "ps-1:2222"}}
+    for role in ("chief", "evaluator"):
+        assert seen(role, 0) == tf_config(spec, Task(role, 0))["cluster"]
+
+
+def test_a_sparse_cluster_without_ps_is_refused() -> None:
+    """Workers that reduce among themselves must know one another."""
+    with pytest.raises(InvalidArgumentError, match="use the format 'tensorflow'"):
+        spec_of(chief=1, worker=2).env("tensorflow-sparse", Task("worker", 0))
+
+
+def test_an_ipv6_address_keeps_its_brackets() -> None:
+    """TensorFlow takes the port from behind the last colon."""
+    spec = ClusterSpec.from_addresses({"ps": ["[::1]:1"], "worker": ["[fd00::2]:2"]})
+    for form in ("tensorflow", "tensorflow-sparse"):
+        assert tf_config(spec, Task("worker", 0), form)["cluster"]["ps"] == ["[::1]:1"]
+
+
+@pytest.mark.parametrize("form", ["tensorflow", "tensorflow-sparse"])
 @pytest.mark.parametrize(
     ("counts", "why"),
     [
@@ -68,11 +98,11 @@ def test_a_master_is_called_chief() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_cluster_that_tensorflow_would_refuse_is_refused_here(counts: dict[str, int], why: str) -> None:
+def test_a_cluster_that_tensorflow_would_refuse_is_refused_here(counts: dict[str, int], why: str, form: str) -> None:
     """With its rule, before any process is started."""
     spec = spec_of(**counts)
     with pytest.raises(InvalidArgumentError, match=why):
-        spec.env("tensorflow", spec.members[0].task)
+        spec.env(form, spec.members[0].task)
 
 
 def test_a_task_that_is_not_in_the_cluster_gets_nothing() -> None:
