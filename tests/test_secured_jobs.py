@@ -189,7 +189,7 @@ def test_without_what_is_asked_for_nobody_gets_in(files: Files, tmp_path: Path) 
         endpoint = ("--endpoints", secured.server.endpoint)
         without = finished(tmp_path, None, "wait", "--for", "store", "--timeout", "1", *endpoint, "--ca", str(files.ca))
         assert without.code() == 112
-        assert "TLS handshake failed" in without.err
+        assert "does it ask for a client certificate that it trusts?" in without.err
     for secured in by_plain_password(files):
         endpoint = ("--endpoints", secured.server.endpoint)
         login = [option for option in secured.options if option != "--allow-plaintext-password"]
