@@ -144,7 +144,7 @@ def test_a_hundred_logins_at_once_are_a_hundred(etcd: EtcdServer) -> None:
         ]
         in_threads(len(stores), lambda number: look(stores[number]))
         assert logins(server) - before == len(stores)
-        server.restart()
+        restart_without_tokens(server)
         in_threads(len(stores), lambda number: look(stores[number]))
         assert logins(server) == len(stores)
         for store in stores:
@@ -153,6 +153,13 @@ def test_a_hundred_logins_at_once_are_a_hundred(etcd: EtcdServer) -> None:
 
 def look(store: Store) -> None:
     store.read(Range("/app/a"), until=soon(store))
+
+
+def restart_without_tokens(server: EtcdServer) -> None:
+    """etcd 3.4 comes back with the tokens that it gave after its last write: they are in the log that it reads again."""
+    with log_in(server, user="root") as other:
+        put(other, "/last")
+    server.restart()
 
 
 def test_who_gives_up_leaves_the_login_to_the_next(own_etcd: EtcdServer) -> None:
@@ -207,7 +214,7 @@ def test_a_password_that_is_changed_at_etcd_first_ends_no_watch(own_etcd: EtcdSe
         held[0] = PASSWORD
         store.watch("/app/", sink, until=soon(store))
         held[0] = "old"  # as etcd sees it from now on
-        own_etcd.restart()
+        restart_without_tokens(own_etcd)
         for _ in range(100):
             with pytest.raises(StoreRefusedError, match="check the user's name and password"):
                 look(store)
