@@ -67,6 +67,43 @@ def test_a_stalled_stream_is_left_for_the_next_endpoint(etcd: EtcdServer) -> Non
         relay.unmute()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC waits for ever for a connection."""
+    monkeypatch.setattr("psbarrier.store.etcd._LONGEST_CONNECT", 1000.0)
+
+
+def test_an_endpoint_that_accepts_connections_and_serves_none_is_left(etcd: EtcdServer, patient: None) -> None:
+    """As an etcd that has just been started is: the next one is asked after an interval, not when gRPC gives up."""
+    beats = Beats()
+    with (
+        EtcdStore(etcd.endpoint) as other,
+        Relay(etcd.endpoint) as relay,
+        EtcdStore([relay.endpoint, etcd.endpoint], timeout=2000.0) as store,
+    ):
+        relay.mute()
+        store.keep(other.grant(60, until=soon(other)), interval=0.3, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        assert repr(store).endswith(f"using {etcd.endpoint}>")
+        relay.unmute()
+
+
+def test_a_connection_that_takes_longer_than_an_interval_is_waited_for_in_the_end(
+    etcd: EtcdServer, patient: None
+) -> None:
+    """Each round of attempts gets twice as long as the one before, so a slow handshake is no reason never to beat."""
+    beats = Beats()
+    with (
+        EtcdStore(etcd.endpoint) as other,
+        Relay(etcd.endpoint, hesitation=1.0) as relay,
+        EtcdStore(relay.endpoint, timeout=2000.0) as store,
+    ):
+        store.keep(other.grant(60, until=soon(other)), interval=0.2, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        assert relay.connections > 1
+        assert not any(thread.name.endswith("keep-alive-guard") for thread in threading.enumerate())
+
+
 def test_a_frozen_etcd_is_survived(own_etcd: EtcdServer) -> None:
     """With a single endpoint the stream is opened again until it works again."""
     beats = Beats()
