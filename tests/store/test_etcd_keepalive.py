@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
@@ -65,6 +66,24 @@ def test_a_stalled_stream_is_left_for_the_next_endpoint(etcd: EtcdServer) -> Non
         beats.wait_for(lambda: beats.sent[-1] > muted + 0.3)
         assert repr(store).endswith(f"using {etcd.endpoint}>")
         relay.unmute()
+
+
+def test_a_lease_that_has_time_does_not_hold_up_one_that_has_none(
+    etcd: EtcdServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no answer comes, the most urgent lease decides how long one is waited for, whichever beat first."""
+    caplog.set_level(logging.INFO, logger="psbarrier")
+    beats = Beats()
+    with Relay(etcd.endpoint) as relay, EtcdStore([relay.endpoint, etcd.endpoint], timeout=2000.0) as store:
+        urgent, other = (store.grant(60, until=soon(store)) for _ in range(2))
+        store.keep(urgent, interval=0.3, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        relay.mute()
+        muted = store.clock.now()
+        store.keep(other, interval=1000.0, on_beat=Beats())
+        beats.wait_for(lambda: beats.sent[-1] > muted + 0.3)
+        relay.unmute()
+    assert "no answer on the keep-alive" in caplog.text  # gRPC's ping would have noticed it some seconds later
 
 
 @pytest.fixture
