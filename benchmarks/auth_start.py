@@ -17,14 +17,13 @@ import sys
 import tempfile
 import time
 import urllib.request
+from pathlib import Path
 
-import grpc
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from users import PASSWORD, enable_plain_auth
 
 from psbarrier.embedded import EtcdServer
-from psbarrier.store import compat
-from psbarrier.store.base import prefix_end
-
-PASSWORD = "correct horse battery staple"
 
 PROCESS = """
 import sys, threading, psbarrier, psbarrier.store.etcd
@@ -67,21 +66,6 @@ end.set()
 """
 
 
-def enable_auth(endpoint: str) -> None:
-    rpc = compat.load()
-    with grpc.insecure_channel(endpoint) as channel:
-        auth = rpc.AuthStub(channel)
-        for user in ("root", "app"):
-            auth.UserAdd(rpc.AuthUserAddRequest(name=user, password=PASSWORD), timeout=20)
-            auth.RoleAdd(rpc.AuthRoleAddRequest(name=user), timeout=20)
-            auth.UserGrantRole(rpc.AuthUserGrantRoleRequest(user=user, role=user), timeout=20)
-        grant = rpc.AuthRoleGrantPermissionRequest(name="app")
-        grant.perm.permType = 2
-        grant.perm.key, grant.perm.range_end = b"/psbarrier/", prefix_end("/psbarrier/").encode()
-        auth.RoleGrantPermission(grant, timeout=20)
-        auth.AuthEnable(rpc.AuthEnableRequest(), timeout=20)
-
-
 def logins(endpoint: str) -> int:
     with urllib.request.urlopen(f"http://{endpoint}/metrics", timeout=30) as answer:
         text = answer.read().decode()
@@ -94,7 +78,7 @@ def measure(members: int, processes: int, *, auth: bool) -> dict[str, float]:
     share = members // processes
     with EtcdServer() as etcd:
         if auth:
-            enable_auth(etcd.endpoint)
+            enable_plain_auth(etcd.endpoint, "/psbarrier/")
         user = ("app", PASSWORD) if auth else ("", "")
         with tempfile.TemporaryFile("w+") as errors:
             running = [

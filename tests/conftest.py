@@ -29,7 +29,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Further etcd programs, each of which the tests that start an etcd run on, in place of the usual one.
 _ETCDS = [path for path in os.environ.get("PSBARRIER_TEST_ETCD", "").split(os.pathsep) if path]
-_STARTS_ETCD = ("etcd", "own_etcd", "EtcdServer", "EtcdCluster")
+_STARTS_ETCD = ("etcd", "own_etcd", "EtcdServer", "EtcdCluster", "guarded_etcd")
+_OVER_BOTH = ("place", "store")  # fixtures over memory and over etcd; their parameter says which
 
 _MARK = "TEST_PROCESS_MARK"
 # Python itself and its libraries start these once, and end them with this process.
@@ -75,23 +76,28 @@ def _has_mark(pid: int, mark: str) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each etcd program that is to be tried."""
-    if _ETCDS and _starts_etcd(metafunc.fixturenames, metafunc.module):
+    fixtures = metafunc.fixturenames
+    if _ETCDS and (_starts_etcd(fixtures, metafunc.module) or any(name in fixtures for name in _OVER_BOTH)):
         metafunc.parametrize("etcd_program", _ETCDS, indirect=True, scope="session", ids=_version)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where other programs are to be tried, a test that starts none has nothing to say."""
     if _ETCDS:
-        of_no_use = [
-            item for item in items if not _starts_etcd(getattr(item, "fixturenames", ()), item.getparent(pytest.Module))
-        ]
+        of_no_use = [item for item in items if not _has_a_say(item)]
         config.hook.pytest_deselected(items=of_no_use)
         items[:] = [item for item in items if item not in of_no_use]
 
 
+def _has_a_say(item: pytest.Item) -> bool:
+    fixtures, module = getattr(item, "fixturenames", ()), item.getparent(pytest.Module)
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    over = [parameters[name] for name in _OVER_BOTH if name in parameters] or ["memory"] * ("memory" in fixtures)
+    return "etcd" in over if over else _starts_etcd(fixtures, getattr(module, "obj", None))
+
+
 def _starts_etcd(fixtures: Collection[str], module: Any) -> bool:
-    names = vars(getattr(module, "obj", module))
-    return any(name in fixtures or name in names for name in _STARTS_ETCD)
+    return any(name in fixtures or hasattr(module, name) for name in _STARTS_ETCD)
 
 
 def _version(program: str) -> str:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 from attrs import frozen
 from store.certificates import Authority
+from users import PASSWORD, enable_auth
 
 from psbarrier.embedded import EtcdServer
-from psbarrier.store import compat
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.tls import TLS
-
-ROOT_PASSWORD = "correct horse battery staple"
 
 
 @frozen
@@ -39,7 +37,7 @@ class Guarded:
     @property
     def admin(self) -> tuple[str, ...]:
         """The options of the administrator."""
-        return self.login("root", ROOT_PASSWORD)
+        return self.login("root", PASSWORD)
 
     def store(self, user: str | None = None, password: str | None = None) -> EtcdStore:
         """A store as the library opens it."""
@@ -47,18 +45,12 @@ class Guarded:
 
     def root(self) -> EtcdStore:
         """The administrator's."""
-        return self.store("root", ROOT_PASSWORD)
+        return self.store("root", PASSWORD)
 
     def enable(self) -> None:
         """From now on etcd asks for a login."""
         with self.store() as store:
-            until = store.clock.now() + 20
-            store.accounts.add_user("root", ROOT_PASSWORD, until)
-            store.accounts.add_role("root", until)
-            store.accounts.give("root", "root", until)
-            store._calls.send(
-                lambda link: link.auth.AuthEnable, compat.load().AuthEnableRequest(), until=until, repeat=False
-            )
+            enable_auth(store)
 
 
 @contextmanager

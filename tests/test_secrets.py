@@ -22,7 +22,7 @@ from cli import helpers
 from cli.helpers import psbarrier, run_args, unique
 from helpers import eventually, processes
 from jobs import PATIENCE, call, raised, returned
-from store.test_etcd_auth import enable_auth
+from users import enable_plain_auth
 
 import psbarrier as library
 from psbarrier.embedded import EtcdServer
@@ -54,13 +54,12 @@ class Vault:
 
 
 @pytest.fixture
-def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
+def vault(tmp_path: Path) -> Iterator[Vault]:
     password = secrets.token_hex(20)
-    monkeypatch.setattr("store.test_etcd_auth.PASSWORD", password)
     path = tmp_path / "password"
     path.write_text(password)
     with EtcdServer(extra_args=["--bcrypt-cost=4"]) as server:
-        enable_auth(server.endpoint)
+        enable_plain_auth(server.endpoint, "/app/", password)
         yield Vault(server, password, path)
 
 

@@ -8,25 +8,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import grpc
 import pytest
 from attrs import field, frozen
 from cli.helpers import finished, run_args, unique
 from helpers import eventually
 from jobs import PATIENCE, Place, call, returned
 from store.certificates import Authority
+from users import PASSWORD, enable_auth, enable_plain_auth
 
 import psbarrier
 from psbarrier import TLS, Member, MemberState
 from psbarrier.embedded import EtcdServer
-from psbarrier.store import compat
-from psbarrier.store.base import Put, Range, Store, Txn, prefix_end
+from psbarrier.store.base import Put, Range, Store, Txn
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.password import PasswordFile
 
 pytestmark = pytest.mark.e2e
-
-PASSWORD = "correct horse battery staple"
 
 # Two tasks that meet; each joins by its environment alone, and uses every kind of call.
 PROGRAM = """
@@ -84,25 +81,18 @@ class Files:
     def mutual_flags(self) -> list[str]:
         return [*self.server_flags, f"--trusted-ca-file={self.server_ca}", "--client-cert-auth"]
 
-    def channel(self, endpoint: str) -> grpc.Channel:
-        """The operator's own way in."""
-        names = (self.ca, self.folder / "root.key", self.folder / "root.pem")
-        return grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(*(name.read_bytes() for name in names)))
+    def enable_auth(self, server: EtcdServer) -> None:
+        """User `app`, who is known by a password and by a certificate, may read and write what jobs do, and no more."""
+        with self._operator(server) as store:
+            enable_auth(store, "/psbarrier/")
 
+    def change_password(self, server: EtcdServer, password: str) -> None:
+        with self._operator(server, user="root", password=PASSWORD) as store:
+            store.accounts.set_password("app", password, store.clock.now() + PATIENCE)
 
-def enable_auth(channel: grpc.Channel, prefix: str = "/psbarrier/") -> None:
-    """User `app`, who is known by a password and by a certificate, may read and write below `prefix`, and nobody else."""
-    rpc = compat.load()
-    auth = rpc.AuthStub(channel)
-    for user in ("root", "app"):
-        auth.UserAdd(rpc.AuthUserAddRequest(name=user, password=PASSWORD), timeout=20)
-        auth.RoleAdd(rpc.AuthRoleAddRequest(name=user), timeout=20)
-        auth.UserGrantRole(rpc.AuthUserGrantRoleRequest(user=user, role=user), timeout=20)
-    grant = rpc.AuthRoleGrantPermissionRequest(name="app")
-    grant.perm.permType = 2
-    grant.perm.key, grant.perm.range_end = prefix.encode(), prefix_end(prefix).encode()
-    auth.RoleGrantPermission(grant, timeout=20)
-    auth.AuthEnable(rpc.AuthEnableRequest(), timeout=20)
+    def _operator(self, server: EtcdServer, user: str | None = None, password: str | None = None) -> EtcdStore:
+        tls = TLS(self.ca, self.folder / "root.pem", self.folder / "root.key")
+        return EtcdStore(server.endpoint, tls=tls, user=user, password=password)
 
 
 @pytest.fixture
@@ -127,16 +117,14 @@ def by_both(files: Files) -> Iterator[Secured]:
 def by_name(files: Files) -> Iterator[Secured]:
     """The name in the client's certificate is the user: no password, and no token."""
     for secured in by_both(files):
-        with files.channel(secured.server.endpoint) as channel:
-            enable_auth(channel)
+        files.enable_auth(secured.server)
         yield secured
 
 
 def by_password(files: Files) -> Iterator[Secured]:
     """A login over TLS."""
     with EtcdServer(extra_args=files.server_flags) as server:
-        with files.channel(server.endpoint) as channel:
-            enable_auth(channel)
+        files.enable_auth(server)
         options = ("--ca", str(files.ca), "--user", "app", "--password-file", str(files.password))
         yield Secured(server, options, {"user": "app"})
 
@@ -144,8 +132,7 @@ def by_password(files: Files) -> Iterator[Secured]:
 def by_plain_password(files: Files) -> Iterator[Secured]:
     """A login over a network that is said to be safe."""
     with EtcdServer(extra_args=["--bcrypt-cost=4"]) as server:
-        with grpc.insecure_channel(server.endpoint) as channel:
-            enable_auth(channel)
+        enable_plain_auth(server.endpoint, "/psbarrier/")
         options = ("--user", "app", "--password-file", str(files.password), "--allow-plaintext-password")
         yield Secured(server, options, {"user": "app"})
 
@@ -189,7 +176,7 @@ def test_without_what_is_asked_for_nobody_gets_in(files: Files, tmp_path: Path) 
         endpoint = ("--endpoints", secured.server.endpoint)
         without = finished(tmp_path, None, "wait", "--for", "store", "--timeout", "1", *endpoint, "--ca", str(files.ca))
         assert without.code() == 112
-        assert "TLS handshake failed" in without.err
+        assert "does it ask for a client certificate that it trusts?" in without.err
     for secured in by_plain_password(files):
         endpoint = ("--endpoints", secured.server.endpoint)
         login = [option for option in secured.options if option != "--allow-plaintext-password"]
@@ -215,30 +202,20 @@ class Renewed(Place):
         return EtcdStore(self.etcd.endpoint, tls=TLS(files.ca, *own), user=user, password=password)
 
 
-def change_password(files: Files, server: EtcdServer, password: str) -> None:
-    rpc = compat.load()
-    with files.channel(server.endpoint) as channel:
-        auth = rpc.AuthStub(channel)
-        token = auth.Authenticate(rpc.AuthenticateRequest(name="root", password=PASSWORD), timeout=20).token
-        request = rpc.AuthUserChangePasswordRequest(name="app", password=password)
-        auth.UserChangePassword(request, timeout=20, metadata=(("token", token),))
-
-
 @pytest.mark.parametrize("way", ["password", "certificate"])
 def test_what_is_replaced_on_disk_is_used_when_etcd_comes_back(files: Files, way: str) -> None:
     """Another authority, other certificates and another password, while a task waits at a barrier: requests, the watch and
     the keep-alives all get in with what the files hold then, and the task does not notice."""
     flags = files.server_flags if way == "password" else files.mutual_flags
     with EtcdServer(extra_args=flags) as server:
-        with files.channel(server.endpoint) as channel:
-            enable_auth(channel)
+        files.enable_auth(server)
         with Renewed(server, files, login=way == "password", mutual=way == "certificate") as place:
             members = place.start(ttl=3)
             parties = [member.barrier("b") for member in members]
             waiting = call(parties[0].wait, PATIENCE)
             place.until(lambda: parties[0].n_waiting == 1)
             if way == "password":
-                change_password(files, server, "another")
+                files.change_password(server, "another")
             server.stop()
             files.renew()
             files.password.unlink()  # as a secret that is being replaced is missing for a moment

@@ -40,7 +40,7 @@ def doctor(etcd: Etcd, job: str | None, address: str | None, as_json: bool) -> N
     reached, 113 when it refuses, 2 when an option or address can never work.
     """
     keys = etcd.job(job) if job is not None else None
-    found = examine(etcd.access(), keys, address)
+    found = examine(etcd.connector(), keys, address)
     code = exit_code(found)
     if as_json:
         click.echo(json.dumps({"exit_code": code, "findings": [as_dict(finding) for finding in found]}))

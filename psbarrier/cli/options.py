@@ -20,7 +20,7 @@ from psbarrier.spec import check_name
 from psbarrier.store.endpoints import parse_endpoints
 
 if TYPE_CHECKING:
-    from psbarrier.doctor.access import Access
+    from psbarrier.doctor.connector import Connector
     from psbarrier.store.tls import TLS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,9 +49,9 @@ class Etcd:
         """
         return self._open(self._required())
 
-    def access(self) -> Access:
-        """The way to each endpoint for itself. Raises InvalidArgumentError for what can never work."""
-        from psbarrier.doctor.access import Access
+    def connector(self) -> Connector:
+        """What reaches each endpoint for itself. Raises InvalidArgumentError for what can never work."""
+        from psbarrier.doctor.connector import Connector
         from psbarrier.store.tls import TLS
 
         parsed = parse_endpoints(self._required())
@@ -63,7 +63,7 @@ class Etcd:
         with open_some(parsed.addresses, True):  # what can never work is said before anything is done
             pass
         tls = self._tls() or (TLS() if parsed.secure else None)
-        return Access(parsed.addresses, tls, self.user, check_prefix(self.prefix), open_some)
+        return Connector(parsed.addresses, tls, self.user, check_prefix(self.prefix), open_some)
 
     def _required(self) -> str:
         if not self.endpoints:

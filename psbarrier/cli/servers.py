@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from psbarrier.cli import tables
-from psbarrier.doctor.access import Server
+from psbarrier.doctor.connector import Server
 from psbarrier.store.maintenance import ServerStatus
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from psbarrier.cli import runs, servers, snapshot, tables
 from psbarrier.cli.options import Etcd, etcd_options, option
 from psbarrier.cli.snapshot import BarrierStatus, Snapshot, TaskStatus
-from psbarrier.doctor.access import Server, ask_all
+from psbarrier.doctor.connector import Server, ask_all
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.flows.effects import Await, Change, Flow
 from psbarrier.protocol.keys import JobKeys
@@ -47,7 +47,7 @@ def status(etcd: Etcd, job: str | None, run_name: str | None, watch: bool, serve
     if job is None and not server:
         raise InvalidArgumentError("name a job, or pass --server")
     keys = etcd.job(job) if job is not None else None
-    found = ask_all(etcd.access()) if server else ()
+    found = ask_all(etcd.connector()) if server else ()
     if keys is None:
         _show_servers(found, as_json)
     else:

@@ -8,7 +8,7 @@ import ipaddress
 import socket
 
 from psbarrier.address import default_address
-from psbarrier.doctor.access import PATIENCE
+from psbarrier.doctor.connector import PATIENCE
 from psbarrier.doctor.errand import within
 from psbarrier.doctor.finding import Finding, Place
 from psbarrier.errors import InvalidArgumentError

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from psbarrier.doctor import address, rights, server
-from psbarrier.doctor.access import Access
+from psbarrier.doctor.connector import Connector
 from psbarrier.doctor.errand import Errand
 from psbarrier.doctor.finding import Finding, Place, problems, soften
 from psbarrier.doctor.server import Examined
@@ -20,20 +20,22 @@ _EACH = 13.0
 _ETCD = Place("etcd")
 
 
-def examine(access: Access, job: JobKeys | None, own_address: str | None) -> tuple[Finding, ...]:
+def examine(connector: Connector, job: JobKeys | None, own_address: str | None) -> tuple[Finding, ...]:
     """Everything; about 20 s at most, however dead the endpoints are.
 
     `job` is whose keys are tried; None for those below the prefix. What is wrong with one endpoint is a warning as long as
     another one can be used.
     """
     until = time.monotonic() + _EACH
-    addresses = Errand(lambda: address.examine(own_address, access.endpoints))
-    errands = [(endpoint, Errand(functools.partial(server.examine, access, endpoint))) for endpoint in access.endpoints]
+    addresses = Errand(lambda: address.examine(own_address, connector.endpoints))
+    errands = [
+        (endpoint, Errand(functools.partial(server.examine, connector, endpoint))) for endpoint in connector.endpoints
+    ]
     examined = [_result(endpoint, errand, until) for endpoint, errand in errands]
     usable = tuple(one.endpoint for one in examined if one.usable)
     found = [finding for one in examined for finding in (soften(one.findings) if usable else one.findings)]
     found += _together(examined, usable)
-    found += _rights(access, usable, job, stopped=bool(problems(found)))
+    found += _rights(connector, usable, job, stopped=bool(problems(found)))
     return (*found, *addresses.result(until))
 
 
@@ -88,9 +90,11 @@ def _versions(examined: Sequence[Examined]) -> list[Finding]:
     return found
 
 
-def _rights(access: Access, usable: tuple[str, ...], job: JobKeys | None, *, stopped: bool) -> tuple[Finding, ...]:
-    keys = job or JobKeys(access.prefix, _NO_JOB)
+def _rights(
+    connector: Connector, usable: tuple[str, ...], job: JobKeys | None, *, stopped: bool
+) -> tuple[Finding, ...]:
+    keys = job or JobKeys(connector.prefix, _NO_JOB)
     if not usable or stopped:
-        return (Place(f"keys {keys.root if job else f'{access.prefix}/'}").skipped("rights", "see above"),)
-    with access.open(usable, True) as store:
+        return (Place(f"keys {keys.root if job else f'{connector.prefix}/'}").skipped("rights", "see above"),)
+    with connector.open(usable, True) as store:
         return rights.examine(store, keys, one_job=job is not None)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 
-from psbarrier.doctor.access import PATIENCE
+from psbarrier.doctor.connector import PATIENCE
 from psbarrier.doctor.errand import within
 from psbarrier.doctor.finding import Finding, Place, Verdict
 from psbarrier.store.endpoints import host_and_port

@@ -11,7 +11,7 @@ import time
 from attrs import frozen
 
 from psbarrier.doctor import reach
-from psbarrier.doctor.access import PATIENCE, Access, reason
+from psbarrier.doctor.connector import PATIENCE, Connector, reason
 from psbarrier.doctor.finding import Finding, Place
 from psbarrier.errors import PsBarrierError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store.endpoints import host_and_port
@@ -37,23 +37,23 @@ class Examined:
     usable: bool = False
 
 
-def examine(access: Access, endpoint: str) -> Examined:
+def examine(connector: Connector, endpoint: str) -> Examined:
     """All checks of one endpoint."""
-    found = list(reach.look(endpoint, access.tls))
+    found = list(reach.look(endpoint, connector.tls))
     if any(finding.kind for finding in found):
         return Examined(endpoint, tuple(found))
     place = Place(endpoint)
     try:
-        status = access.status(endpoint)
+        status = connector.status(endpoint)
     except PsBarrierError as error:
         lost = "no leader" in reason(error)
         found.append(_leaderless(place) if lost else failure(place, "etcd", error, "look at etcd's log there"))
         return Examined(endpoint, tuple(found))
     found.append(place.ok("etcd", f"version {status.version}, member {status.member:x} of cluster {status.cluster:x}"))
-    told = _over_http(access, endpoint)
+    told = _over_http(connector, endpoint)
     found += [*_state(place, status), _space(place, status, status.quota or told.quota)]
     found += [_clock(place, told.ahead)] if told.ahead is not None else []
-    answers, authenticated = _answers(access, endpoint, place)
+    answers, authenticated = _answers(connector, endpoint, place)
     found += answers
     usable = not any(finding.kind for finding in found)
     return Examined(endpoint, tuple(found), status, authenticated, usable)
@@ -109,14 +109,14 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
-def _answers(access: Access, endpoint: str, place: Place) -> tuple[list[Finding], bool]:
+def _answers(connector: Connector, endpoint: str, place: Place) -> tuple[list[Finding], bool]:
     """Whether we are let in, and how long a linearizable read takes; and whether a login was asked for."""
-    with access.one(endpoint) as store:
+    with connector.one(endpoint) as store:
         try:
             store.probe(store.clock.now() + PATIENCE)
-            asked = access.user is not None and store.accounts.enabled(store.clock.now() + PATIENCE)
+            asked = connector.user is not None and store.accounts.enabled(store.clock.now() + PATIENCE)
         except StoreRefusedError as error:
-            return [_refusal(access, place, error)], True
+            return [_refusal(connector, place, error)], True
         except PsBarrierError as error:
             advice = "it answers, but reads nothing: its cluster may have lost its quorum"
             return [failure(place, "read", error, advice)], False
@@ -125,28 +125,28 @@ def _answers(access: Access, endpoint: str, place: Place) -> tuple[list[Finding]
             store.probe(store.clock.now() + PATIENCE)
         except PsBarrierError as error:
             advice = "etcd answers now and then only: look at its log"
-            return [_login(access, place, asked), failure(place, "read", error, advice)], asked
+            return [_login(connector, place, asked), failure(place, "read", error, advice)], asked
         took = time.monotonic() - started
     said = f"a linearizable read took {took * 1000:.1f} ms"
     advice = "look at the disks of etcd's members, and at the network between them"
     read = place.warning("read", said, advice) if took > _SLOW else place.ok("read", said)
-    return [_login(access, place, asked), read], asked
+    return [_login(connector, place, asked), read], asked
 
 
-def _refusal(access: Access, place: Place, error: StoreRefusedError) -> Finding:
-    if access.user is None:
+def _refusal(connector: Connector, place: Place, error: StoreRefusedError) -> Finding:
+    if connector.user is None:
         return place.problem("login", "etcd asks who we are", "give --user and --password-file", "refused")
     found = failure(place, "login", error, "")
-    return place.problem("login", f"as {access.user!r}: {found.said}", "", "refused")
+    return place.problem("login", f"as {connector.user!r}: {found.said}", "", "refused")
 
 
-def _login(access: Access, place: Place, asked: bool) -> Finding:
-    if access.user is None:
+def _login(connector: Connector, place: Place, asked: bool) -> Finding:
+    if connector.user is None:
         return place.ok("login", "none is needed: whoever reaches etcd may do everything")
     if not asked:
-        said = f"{access.user!r} is not asked for: authentication is not enabled, and everybody may do everything"
+        said = f"{connector.user!r} is not asked for: authentication is not enabled, and everybody may do everything"
         return place.warning("login", said, "enable it with: etcdctl auth enable")
-    return place.ok("login", f"as {access.user!r}")
+    return place.ok("login", f"as {connector.user!r}")
 
 
 @frozen
@@ -158,15 +158,15 @@ class _Http:
     ahead: float | None = None
 
 
-def _over_http(access: Access, endpoint: str) -> _Http:
+def _over_http(connector: Connector, endpoint: str) -> _Http:
     """Its metrics and its clock; nothing where it serves no HTTP for us."""
     host, port = host_and_port(endpoint)
     try:
         connection = (
             http.client.HTTPConnection(host, port, timeout=PATIENCE)
-            if access.tls is None
+            if connector.tls is None
             else http.client.HTTPSConnection(
-                host, port, timeout=PATIENCE, context=reach.context_of(access.tls, "http/1.1")
+                host, port, timeout=PATIENCE, context=reach.context_of(connector.tls, "http/1.1")
             )
         )
         with contextlib.closing(connection):

@@ -64,7 +64,7 @@ class Calls:
             shown = self._login.show(link, budget)
             left = min(budget, until - self._clock.now())  # a login may have taken most of it
             if left <= 0:
-                raise LinkError(link.endpoint, "no time was left after the login")
+                raise LinkError(link.endpoint, "no time was left to ask", timed_out=True)
             sent = True
             answer = method(link)(request, timeout=left, metadata=shown.metadata)
             if self._answered is not None:
@@ -75,7 +75,7 @@ class Calls:
             if not sent:
                 failure = failure.unsent()
         except LinkError as error:
-            failure = Failure(Kind.UNSENT, error.reason, cause=error)
+            failure = Failure(Kind.UNSENT, error.reason, timed_out=error.timed_out, cause=error)
         except ValueError as error:  # gRPC's way of saying that the channel was closed meanwhile
             self._channels.check_usable()
             failure = Failure(Kind.UNSENT, "connection closed", cause=error)

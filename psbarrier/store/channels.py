@@ -37,12 +37,13 @@ _grpc: Home | None = None
 
 
 class LinkError(Exception):
-    """Something on our side keeps us from talking to `endpoint`: `reason`."""
+    """Something on our side keeps us from talking to `endpoint`: `reason`. `timed_out`: it is only that time is up."""
 
-    def __init__(self, endpoint: str, reason: str) -> None:
+    def __init__(self, endpoint: str, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
         self.reason = reason
+        self.timed_out = timed_out
 
 
 class Link:

@@ -166,10 +166,14 @@ _SAID_BY_GRPC: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"before receiving SETTINGS|timed out|timeout occurred|FD shutdown", "no answer to the attempt to connect"),
         (r"WRONG_VERSION_NUMBER", "TLS handshake failed: the other side does not speak TLS"),
         (r"handshake read failed|handshake write failed|handshaker shutdown", "TLS handshake failed: no answer"),
+        # By TLS 1.3 a refusal comes after our side of the handshake, and gRPC says no more than that it cannot unwrap it.
+        (r"ALERT_(BAD_CERTIFICATE|CERTIFICATE_REQUIRED|UNKNOWN_CA)|failed to connect.*unwrap failed",
+         "TLS handshake failed: refused by the other side (does it ask for a client certificate that it trusts?)"),
         (r"keepalive|ping timeout", "connection lost: no answer to a ping"),
         (r"failed to connect.*(socket closed|connection reset|endpoint closing)",
          "connection closed at once (does it ask for TLS?)"),
-        (r"socket closed|connection reset|broken pipe|goaway|endpoint closing|stream removed|RST_STREAM|recvmsg",
+        (r"socket closed|connection reset|broken pipe|goaway|endpoint closing|stream removed|RST_STREAM|recvmsg"
+         r"|unwrap failed",
          "connection lost"),
     )
 )  # fmt: skip

@@ -51,7 +51,8 @@ class LeaseKeeping:
 class KeepAlives(Stream):
     """Beats for each lease at its interval, and reports what each beat bought. `read` reads anything, linearizably.
 
-    etcd answers the requests of a stream in their order, so the oldest unanswered one tells whether it stalls.
+    etcd answers the requests of a stream in their order, so the oldest unanswered one tells whether it stalls. Whichever
+    lease that is for, it gets no longer than the most urgent one has, which waits behind it.
     """
 
     _name = "keep-alive"
@@ -60,6 +61,7 @@ class KeepAlives(Stream):
         super().__init__(*args)
         self._read_anything = read
         self._kept: set[LeaseKeeping] = set()
+        self._shortest = float("inf")  # the least interval of those
         self._schedule: list[tuple[float, int, LeaseKeeping]] = []  # a heap; may hold outdated ones
         self._unanswered: deque[tuple[float, LeaseKeeping]] = deque()  # (sent, lease), oldest first
         self._serial = itertools.count()
@@ -69,11 +71,12 @@ class KeepAlives(Stream):
         keeping = LeaseKeeping(self, lease, interval, on_beat)
         with self._condition:
             self._kept.add(keeping)
+            self._shortest = min(self._shortest, interval)
             self._plan(keeping, self._clock.now())
             try:
                 self._start()
             except ClosedError:
-                self._kept.discard(keeping)
+                self._discard(keeping)
                 raise
         return keeping
 
@@ -81,7 +84,13 @@ class KeepAlives(Stream):
         """Stop keeping it."""
         with self._condition:
             keeping.stopped = True
-            self._kept.discard(keeping)
+            self._discard(keeping)
+
+    def _discard(self, keeping: LeaseKeeping) -> None:
+        """Needs the lock."""
+        self._kept.discard(keeping)
+        if keeping.interval <= self._shortest:
+            self._shortest = min((kept.interval for kept in self._kept), default=float("inf"))
 
     def _plan(self, keeping: LeaseKeeping, due: float) -> None:
         """The next beat is due then, and not at any other time that was planned before."""
@@ -117,8 +126,8 @@ class KeepAlives(Stream):
     def _answer_due(self) -> float | None:
         if not self._unanswered:
             return None
-        sent, keeping = self._unanswered[0]
-        return sent + min(keeping.interval, self._timeout)
+        sent, _ = self._unanswered[0]
+        return sent + min(self._shortest, self._timeout)
 
     def _choose(self, link: Link) -> Callable[..., Any]:
         return link.keep_alive
@@ -137,7 +146,7 @@ class KeepAlives(Stream):
             keeping.doubted = None
             if response.TTL <= 0:  # more beats would not bring it back
                 keeping.stopped = True
-                self._kept.discard(keeping)
+                self._discard(keeping)
         try:
             keeping.on_beat(sent, response.TTL)
         except Exception:  # noqa: BLE001 (logged; the other leases must go on)

@@ -87,9 +87,9 @@ class _Refusal:
 class Login:
     """Logs in when needed, once for all threads. Never shows the password.
 
-    A token dies with a restart of etcd, and when it is too old; `expire` then makes the next call log in again. With
-    `token` (of a client that somebody else logged in) and no user, there is no way to get a new one. etcd gets
-    `patience` seconds to answer one login.
+    A token dies when it is too old, and with a restart of etcd (but for those that etcd 3.4 gave after its last write);
+    `expire` then makes the next call log in again. With `token` (of a client that somebody else logged in) and no user,
+    there is no way to get a new one. etcd gets `patience` seconds to answer one login.
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 Each stream has one thread of ours, the reader, and one of gRPC's, the writer, which asks `_next_request` for what to
 send and sleeps in between. The writer is the scheduler too: it sees when an answer is overdue, and cancels the stream.
+But gRPC keeps it from the first request on until it is connected, which it may never be: an etcd that starts accepts
+connections long before it serves them. So until the writer comes back, a guard looks at the time in its place.
 
     opened → reading → ended (by etcd, the network, the writer, or a retired link) → back-off → opened …
 
@@ -52,7 +54,10 @@ class OpenStream:
         self.ended = False
         self.stalled: str | None = None
         self.excused_until = 0.0
+        self.patience = 0.0
+        self.connected = False
         self.writer: threading.Thread | None = None
+        self.guard: threading.Thread | None = None
         self.call: Any = None
 
     def cancel(self) -> None:
@@ -79,6 +84,7 @@ class Stream(ABC):
         self._closed = False
         self._reasons: dict[str, str] = {}
         self._backoff = Backoff(len(channels.addresses))
+        self._unconnected = 0  # attempts in a row that the guard has ended
 
     # What a subclass says. All but _prepare, _receive and _refused are called with the lock held.
 
@@ -141,7 +147,7 @@ class Stream(ABC):
     def join(self, until: float) -> None:
         """Wait for the threads to end, until `until` at the latest; never for the calling one."""
         opened = self._open
-        for thread in (self._thread, opened.writer if opened else None):
+        for thread in (self._thread, opened.writer if opened else None, opened.guard if opened else None):
             if thread is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, until - self._clock.now()))
 
@@ -252,7 +258,11 @@ class Stream(ABC):
             request = self._await_request(opened)
             if request is None:
                 break
+            if opened.guard is None:
+                self._start_guard(opened)
             yield request
+            if not opened.connected:
+                self._connected(opened)
         if opened.stalled is not None:
             opened.cancel()
 
@@ -268,13 +278,49 @@ class Stream(ABC):
                 request = self._next_request(now)
                 if request is not None:
                     return request
-                self._sleep(opened, due)
+                self._sleep(opened, self._next_time(), None if due is None else max(due, opened.excused_until))
             return None
 
-    def _sleep(self, opened: OpenStream, due: float | None) -> None:
-        times = [self._next_time(), None if due is None else max(due, opened.excused_until)]
+    def _sleep(self, opened: OpenStream, *times: float | None) -> None:
         planned = min((time for time in times if time is not None), default=None)
         self._clock.wait(self._condition, planned)
         now = self._clock.now()
         if planned is not None and now > planned + _STARVED:
             opened.excused_until = now + _STARVED
+
+    # The guard.
+
+    def _start_guard(self, opened: OpenStream) -> None:
+        """Called by the writer, when the first request is about to go out."""
+        with self._condition:
+            due, now = self._answer_due(), self._clock.now()
+            opened.patience = self._timeout if due is None else due - now
+            name = f"psbarrier-{self._name}-guard"
+            opened.guard = threading.Thread(target=self._guard, args=(opened, now), name=name, daemon=True)
+            opened.guard.start()
+
+    def _connected(self, opened: OpenStream) -> None:
+        """The writer is back. How long the connection took says nothing of how long an answer takes."""
+        with self._condition:
+            opened.connected, self._unconnected = True, 0
+            opened.excused_until = self._clock.now() + opened.patience
+            self._condition.notify_all()
+
+    def _guard(self, opened: OpenStream, began: float) -> None:
+        """End a stream that gets no connection in the time that an answer may take.
+
+        It may be the way there that is slow. So each time that no endpoint has let us connect, the next attempts get
+        twice as long, until gRPC's own limit is the shorter one.
+        """
+        with self._condition:
+            rounds = self._unconnected // len(self._channels.addresses)
+            limit = began + opened.patience * 2 ** min(rounds, 10)
+            while not (opened.connected or opened.ended or self._closed):
+                until = max(limit, opened.excused_until)
+                if self._clock.now() >= until:
+                    opened.stalled = "no answer to the attempt to connect"
+                    self._unconnected += 1
+                    break
+                self._sleep(opened, until)
+        if opened.stalled is not None:
+            opened.cancel()

@@ -35,8 +35,8 @@ def unique(prefix: str = "job") -> str:
 
 
 def clean(etcd: EtcdServer | None) -> dict[str, str]:
-    """Our environment without psbarrier's variables, and with the way to this etcd."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PSBARRIER_")}
+    """Our environment without psbarrier's variables but which etcd to start, and with the way to this etcd."""
+    kept = {n: value for n, value in os.environ.items() if not n.startswith("PSBARRIER_") or n == "PSBARRIER_ETCD"}
     return kept if etcd is None else {**kept, "PSBARRIER_ENDPOINTS": etcd.endpoint}
 
 

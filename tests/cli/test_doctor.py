@@ -329,7 +329,7 @@ class TestRefused:
         assert (told.code, told.all("problem")) == (113, ["write"])
 
     def test_no_space(self) -> None:
-        """The alarm is told, and how to end it."""
+        """The alarm is told, and how to end it; and the quota that etcd was given, which before 3.6 its metrics tell."""
         with EtcdServer(extra_args=["--quota-backend-bytes=1000000"]) as etcd:
             with EtcdStore(etcd.endpoint) as store, pytest.raises(StoreRefusedError):
                 fill(store)
@@ -337,6 +337,7 @@ class TestRefused:
         assert told.code == 113
         assert told.of("alarms")["said"].startswith("NOSPACE")
         assert "etcdctl alarm disarm" in told.of("alarms")["advice"]
+        assert told.of("space")["said"].endswith("of the quota of 1.0 MiB")
 
     def test_authentication_that_is_not_enabled(self, tmp_path: Path) -> None:
         """A login that nobody asks for is a warning: nothing is protected."""

@@ -11,7 +11,7 @@ from guarded import guarded_etcd
 from cli.helpers import invoke, unique
 from psbarrier import join
 from psbarrier.cli.tables import duration, size
-from psbarrier.doctor import access
+from psbarrier.doctor import connector
 from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.store import compat
 from psbarrier.store.maintenance import status_of
@@ -20,7 +20,7 @@ from psbarrier.store.maintenance import status_of
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not hope for three seconds that somebody comes to listen at a dead endpoint."""
-    monkeypatch.setattr(access, "PATIENCE", 1.0)
+    monkeypatch.setattr(connector, "PATIENCE", 1.0)
 
 
 def test_each_endpoint_has_a_line_though_it_is_dead(etcd: EtcdServer, hasty: None) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
 
 class Relay:
-    """Listens on a loopback port and passes bytes on to `target`, "host:port", in both directions."""
+    """Listens on a loopback port and passes bytes on to `target`, "host:port", in both directions.
 
-    def __init__(self, target: str, host: str = "127.0.0.1") -> None:
+    What etcd says first on a connection is kept back for `hesitation` seconds.
+    """
+
+    def __init__(self, target: str, host: str = "127.0.0.1", *, hesitation: float = 0.0) -> None:
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         port = self._listener.getsockname()[1]
         self.endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         name, _, target_port = target.rpartition(":")
         self._target = (name, int(target_port))
+        self._hesitation = hesitation
         self._lock = threading.Lock()
         self._answering = threading.Event()
         self._answering.set()
@@ -93,7 +98,10 @@ class Relay:
 
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         try:
+            hesitation = self._hesitation if answers else 0.0
             while data := source.recv(65536):
+                time.sleep(hesitation)
+                hesitation = 0.0
                 if answers:
                     self._answering.wait()
                 sink.sendall(data)

@@ -6,38 +6,21 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from users import PASSWORD, enable_plain_auth
 
 from psbarrier.embedded import EtcdServer
 from psbarrier.errors import PsBarrierError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store import compat
-from psbarrier.store.base import Put, Range, Txn, prefix_end
+from psbarrier.store.base import Put, Range, Txn
 from psbarrier.store.etcd import EtcdStore
 from store.helpers import Beats, Recorder, in_threads, soon
-
-PASSWORD = "correct horse battery staple"
-
-
-def enable_auth(endpoint: str) -> None:
-    """User `app` may read and write below /app/; user `root` may everything; nobody else anything."""
-    rpc = compat.load()
-    with grpc.insecure_channel(endpoint) as channel:
-        auth = rpc.AuthStub(channel)
-        for user in ("root", "app"):
-            auth.UserAdd(rpc.AuthUserAddRequest(name=user, password=PASSWORD), timeout=20)
-            auth.RoleAdd(rpc.AuthRoleAddRequest(name=user), timeout=20)
-            auth.UserGrantRole(rpc.AuthUserGrantRoleRequest(user=user, role=user), timeout=20)
-        grant = rpc.AuthRoleGrantPermissionRequest(name="app")
-        grant.perm.permType = 2
-        grant.perm.key, grant.perm.range_end = b"/app/", prefix_end("/app/").encode()
-        auth.RoleGrantPermission(grant, timeout=20)
-        auth.AuthEnable(rpc.AuthEnableRequest(), timeout=20)
 
 
 @pytest.fixture
 def guarded() -> Iterator[EtcdServer]:
     """An etcd with users; their tokens die with each restart."""
     with EtcdServer(extra_args=["--bcrypt-cost=4"]) as server:
-        enable_auth(server.endpoint)
+        enable_plain_auth(server.endpoint, "/app/")
         yield server
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
@@ -65,6 +66,61 @@ def test_a_stalled_stream_is_left_for_the_next_endpoint(etcd: EtcdServer) -> Non
         beats.wait_for(lambda: beats.sent[-1] > muted + 0.3)
         assert repr(store).endswith(f"using {etcd.endpoint}>")
         relay.unmute()
+
+
+def test_a_lease_that_has_time_does_not_hold_up_one_that_has_none(
+    etcd: EtcdServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no answer comes, the most urgent lease decides how long one is waited for, whichever beat first."""
+    caplog.set_level(logging.INFO, logger="psbarrier")
+    beats = Beats()
+    with Relay(etcd.endpoint) as relay, EtcdStore([relay.endpoint, etcd.endpoint], timeout=2000.0) as store:
+        urgent, other = (store.grant(60, until=soon(store)) for _ in range(2))
+        store.keep(urgent, interval=0.3, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        relay.mute()
+        muted = store.clock.now()
+        store.keep(other, interval=1000.0, on_beat=Beats())
+        beats.wait_for(lambda: beats.sent[-1] > muted + 0.3)
+        relay.unmute()
+    assert "no answer on the keep-alive" in caplog.text  # gRPC's ping would have noticed it some seconds later
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC waits for ever for a connection."""
+    monkeypatch.setattr("psbarrier.store.etcd._LONGEST_CONNECT", 1000.0)
+
+
+def test_an_endpoint_that_accepts_connections_and_serves_none_is_left(etcd: EtcdServer, patient: None) -> None:
+    """As an etcd that has just been started is: the next one is asked after an interval, not when gRPC gives up."""
+    beats = Beats()
+    with (
+        EtcdStore(etcd.endpoint) as other,
+        Relay(etcd.endpoint) as relay,
+        EtcdStore([relay.endpoint, etcd.endpoint], timeout=2000.0) as store,
+    ):
+        relay.mute()
+        store.keep(other.grant(60, until=soon(other)), interval=0.3, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        assert repr(store).endswith(f"using {etcd.endpoint}>")
+        relay.unmute()
+
+
+def test_a_connection_that_takes_longer_than_an_interval_is_waited_for_in_the_end(
+    etcd: EtcdServer, patient: None
+) -> None:
+    """Each round of attempts gets twice as long as the one before, so a slow handshake is no reason never to beat."""
+    beats = Beats()
+    with (
+        EtcdStore(etcd.endpoint) as other,
+        Relay(etcd.endpoint, hesitation=1.0) as relay,
+        EtcdStore(relay.endpoint, timeout=2000.0) as store,
+    ):
+        store.keep(other.grant(60, until=soon(other)), interval=0.2, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        assert relay.connections > 1
+        assert not any(thread.name.endswith("keep-alive-guard") for thread in threading.enumerate())
 
 
 def test_a_frozen_etcd_is_survived(own_etcd: EtcdServer) -> None:

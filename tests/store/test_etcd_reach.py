@@ -6,6 +6,7 @@ import pickle
 import re
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.errors import LeaseNotFoundError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store.base import Compare, Put, Range, Txn, prefix_end
 from psbarrier.store.etcd import EtcdStore
+from psbarrier.store.login import Pass
 from store.helpers import Recorder, in_threads, soon
 from store.relay import Relay
 
@@ -87,6 +89,25 @@ def test_a_deadline_that_has_passed_is_an_error_at_once() -> None:
     with EtcdStore(dead()) as store, pytest.raises(StoreUnavailableError, match="no time was left") as caught:
         store.read(Range("a"), until=store.clock.now() - 1)
     assert caught.value.applied is False
+
+
+def test_a_last_attempt_without_time_left_hides_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told at the deadline is what was wrong before."""
+    endpoint = dead()
+    with EtcdStore(endpoint) as store:
+        until, shown = store.clock.now() + 3.0, []
+
+        def show(*_: object) -> Pass:
+            shown.append(True)
+            while len(shown) == 2 and store.clock.now() < until:
+                time.sleep(0.05)
+            return Pass()
+
+        monkeypatch.setattr(store._login, "show", show)
+        with pytest.raises(StoreUnavailableError) as caught:
+            store.probe(until)
+    assert len(shown) == 2
+    assert dict(caught.value.reasons) == {endpoint: "connection refused"}
 
 
 def test_a_listener_that_is_no_etcd_is_named_as_such(no_etcd: Listener) -> None:

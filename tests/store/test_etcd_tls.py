@@ -78,6 +78,16 @@ def test_tls_to_a_plain_etcd_gets_a_hint(etcd: EtcdServer, secured: Secured) -> 
     assert reason(etcd.endpoint, secured.tls).startswith("TLS handshake failed: ")
 
 
+def test_without_a_certificate_that_etcd_trusts_it_is_said_that_one_is_missing(
+    secured: Secured, tmp_path: Path
+) -> None:
+    """In the same words by TLS 1.2 and 1.3, which tell gRPC of it differently; which of the two is etcd's own build's."""
+    stranger = Authority(tmp_path, "stranger").issue("client")
+    for own in ((), stranger):
+        told = reason(secured.server.endpoint, TLS(secured.authority.certificate, *own))
+        assert told.startswith("TLS handshake failed: refused by the other side (does it ask for a client certificate")
+
+
 def test_a_missing_file_is_named(secured: Secured, tmp_path: Path) -> None:
     """With its path."""
     told = reason(secured.server.endpoint, TLS(tmp_path / "none.pem"))

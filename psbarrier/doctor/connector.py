@@ -1,4 +1,4 @@
-"""Access: the way to each endpoint of an etcd for itself, with and without a login."""
+"""Connector: makes stores on all endpoints of an etcd, or on one of them, with and without a login."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 3.0
 
 
 @frozen
-class Access:
+class Connector:
     """`endpoints` are "host:port"; `tls` is None for plain text; `user` is None where nobody logs in.
 
     `open(endpoints, login)` makes a store on some of the endpoints.
@@ -66,9 +66,9 @@ class Server:
     problem: str = ""
 
 
-def ask_all(access: Access) -> tuple[Server, ...]:
+def ask_all(connector: Connector) -> tuple[Server, ...]:
     """Ask all endpoints at once. Raises StoreUnavailableError when none of them answers."""
-    errands = [Errand(functools.partial(_ask, access, endpoint)) for endpoint in access.endpoints]
+    errands = [Errand(functools.partial(_ask, connector, endpoint)) for endpoint in connector.endpoints]
     until = time.monotonic() + 3 * PATIENCE  # each is bounded by itself: without a login, then with one
     servers = tuple(errand.result(until) for errand in errands)
     if not any(server.status for server in servers):
@@ -77,9 +77,9 @@ def ask_all(access: Access) -> tuple[Server, ...]:
     return servers
 
 
-def _ask(access: Access, endpoint: str) -> Server:
+def _ask(connector: Connector, endpoint: str) -> Server:
     try:
-        return Server(endpoint, access.status(endpoint))
+        return Server(endpoint, connector.status(endpoint))
     except PsBarrierError as error:
         return Server(endpoint, None, reason(error))
 
