@@ -39,7 +39,7 @@ _PUT_OVER = """            from psbarrier.store.base import Put
             return
 """
 _OWN = "if spec is not None and any(m.task == me.task and m.incarnation == me.incarnation for m in spec.members):"
-_FINISH = '        (*me.guard(), Compare(me.key, "lease", "==", me.lease)),\n'
+_FINISH = 'compares = [*me.guard(), Compare(me.key, "lease", "==", me.lease)]'
 _DEPART = 'Txn((*me.guard(), Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses())'
 _DECREE = 'Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]'
 _RESIGN = 'Txn((Compare(me.keys.leader, "create", "==", term),), (Delete(me.keys.leader),))'
@@ -61,7 +61,7 @@ def _arrive(name: str, theme: str, promise: str, left_out: str) -> Flaw:
 
 
 BARRIERS = (
-    _flaw("released by all but one", _PARTY, "jobs", "release", ".parties - 1)", ".parties - 2)"),
+    _flaw("released by all but one", _PARTY, "jobs", "release", "parties - 1)", "parties - 2)"),
     _arrive("arrive without guard", "jobs", "writer", "*self.me.guard(), "),
     _arrive("arrive after the end", "losses", "arrival", "absent(keys.state), "),
     _arrive("arrive at what has changed", "jobs", "release barrier", "unchanged(self.key, seen), "),
@@ -145,8 +145,8 @@ MEMBERS = (
 )
 
 ENDINGS = (
-    _flaw("finish twice", _TRANSACTIONS, "jobs", "finish", _FINISH + "        t", "        me.guard(),\n        t"),
-    _flaw("succeed after the end", _TRANSACTIONS, "jobs", "state", "(*counts, absent(keys.state))", "(*counts,)"),
+    _flaw("finish twice", _TRANSACTIONS, "jobs", "finish", _FINISH, "compares = [*me.guard()]"),
+    _flaw("succeed after the end", _TRANSACTIONS, "jobs", "state", "(*last, absent(keys.state))", "(*last,)"),
     _flaw("fail after the end", _TRANSACTIONS, "jobs", "state", "(*me.guard(), absent(me.keys.state))", "me.guard()"),
     _flaw(
         "crash after the finish",
@@ -183,4 +183,33 @@ LEADERS = (
     _flaw("a snapshot deletes nothing", _VIEWS, "gaps", "view", _MISSING, "            pass\n        for kv in kvs:"),
 )
 
-FLAWS = (*BARRIERS, *MEMBERS, *ENDINGS, *LEADERS)
+_COUNT = "absent(keys.state), unchanged(self.key, seen), unchanged(keys.cluster, seal)"
+_LATER = "seal[0].epoch > seen.record.epoch"
+_LAST = "            compares.append(unchanged(keys.cluster, seal[1]))\n"
+_OTHERS = '        compares.append(Compare(start, "mod", "<", others + 1, end=end))\n'
+_CONCLUDE = "        yield from self._conclude()\n"
+
+ELASTIC = (
+    _flaw(
+        "count a barrier's parties twice",
+        _PARTY,
+        "elastic",
+        "parties release",
+        _COUNT,
+        _COUNT.replace("unchanged(self.key, seen), ", ""),
+    ),
+    _flaw(
+        "count an older epoch",
+        _PARTY,
+        "elastic",
+        "parties",
+        _COUNT,
+        _COUNT.replace(", unchanged(keys.cluster, seal)", ""),
+    ),
+    _flaw("leave out who has just come", _MEETING, "elastic", "break", _LATER, "seal[0].epoch != seen.record.epoch"),
+    _flaw("finish by an older epoch", _TRANSACTIONS, "elastic", "state hang", _LAST),
+    _flaw("nobody ends it after the last", "psbarrier.flows.duty", "elastic", "hang end", _CONCLUDE),
+    _flaw("give up one who is replaced", _TRANSACTIONS, "elastic", "grace", _OTHERS, "        pass\n"),
+)
+
+FLAWS = (*BARRIERS, *MEMBERS, *ENDINGS, *LEADERS, *ELASTIC)
