@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policy": {"errors", "names", "spec", "state"},
     "settings": {"errors", "arguments", "names", "spec", "state", "policy"},
     "emit": {"errors", "names", "spec"},
-    "k8s": {"errors", "names", "spec"},
+    "k8s": VALUES | {"emit"},
     "store.base": {"errors", "names", "spec"},
     "shelter": set(),
     "home": {"errors"},
@@ -94,6 +94,7 @@ FOREIGN: dict[str, list[str]] = {
     "grpc": ["psbarrier.store.*"],
     "google": ["psbarrier.store.*"],
     "kubernetes": ["psbarrier.k8s.*"],
+    "yaml": ["psbarrier.k8s.*"],
     "click": ["psbarrier.cli.*"],
     "rich": ["psbarrier.cli.*"],
     "pytest": ["psbarrier.pytest_plugin"],
@@ -108,7 +109,7 @@ LIGHT = [
 ]
 
 # What a fresh interpreter imports, and what must not come with it.
-HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "click", "rich"}
+HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "yaml", "click", "rich"}
 FRESH = [
     "psbarrier",
     "psbarrier.embedded",

@@ -18,7 +18,9 @@ from psbarrier.cli.slots import Attendance, Slot
 from psbarrier.cli.surroundings import Surroundings
 from psbarrier.cli.workspace import Workspace
 from psbarrier.emit import FORMATS
+from psbarrier.errors import InvalidArgumentError
 from psbarrier.protocol.handover import VARIABLE
+from psbarrier.settings import task_of_slot
 from psbarrier.spec import Replicas
 
 SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name is the command's
@@ -26,8 +28,11 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 
 @click.command(context_settings=SETTINGS, short_help="Hold a task of a job, and run a command as it.")
 @option("--job", required=True, metavar="NAME", help="The job.")
-@option("--role", required=True, metavar="NAME", help="This process's role.")
+@option("--role", metavar="NAME", help="This process's role.")
 @option("--index", type=click.IntRange(0), help="Its index in the role; without one, the lowest free slot.")
+@option(
+    "--slot", type=click.IntRange(0), help="In place of both: its number over all roles, in the order of their names."
+)
 @option("--replicas", required=True, metavar="ROLE=N,…", help="How many tasks each role has: ps=2,worker=4.")
 @option("--run", "run_name", metavar="NAME", help="The run; without one, the job's current run or a new one.")
 @option("--address", metavar="HOST:PORT", help="Where the others reach the command.")
@@ -52,7 +57,17 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 @etcd_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def run(screen: Screen, /, etcd: Etcd, run_name: str | None, replicas: str, **given: Any) -> None:
+def run(
+    screen: Screen,
+    /,
+    etcd: Etcd,
+    run_name: str | None,
+    replicas: str,
+    role: str | None,
+    index: int | None,
+    slot: int | None,
+    **given: Any,
+) -> None:
     """Join a job as one of its tasks, wait until all are there, run COMMAND, and report how it ended.
 
     COMMAND finds who it is and who the others are in PSBARRIER_… variables, in the JSON file that
@@ -66,8 +81,12 @@ def run(screen: Screen, /, etcd: Etcd, run_name: str | None, replicas: str, **gi
     110  the job failed elsewhere  113  etcd refuses
     111  a deadline passed         114  the task is lost, or another process has it
     """
-    policy = policy_of(given)
-    plan = Plan(run=run_name, replicas=Replicas.of(replicas), policy=policy, **given)
+    policy, counts = policy_of(given), Replicas.of(replicas)
+    if (task := task_of_slot(slot, role, index, counts)) is not None:
+        role, index = task.role, task.index
+    if role is None:
+        raise InvalidArgumentError("no role is given: pass --role, or --slot, or set PSBARRIER_ROLE or PSBARRIER_SLOT")
+    plan = Plan(run=run_name, role=role, index=index, replicas=counts, policy=policy, **given)
     plan.check()
     raise click.exceptions.Exit(launch(plan, etcd, screen))
 
