@@ -188,10 +188,12 @@ def parse_grace(text: str) -> float | Mapping[str, float]:
 
 
 def task_of_slot(slot: int | None, role: str | None, index: int | None, replicas: Replicas) -> Task | None:
-    """The task that a slot means, `slot` or PSBARRIER_SLOT; None without one.
+    """The task that `slot` means, or PSBARRIER_SLOT where `role` and `index` are not given; None without one.
 
-    InvalidArgumentError when `role`, `index` or their variables say something too, for one of the two would be wrong.
+    InvalidArgumentError when role or index are said in the same way too, for one of the two would be wrong.
     """
+    if slot is None and (role is not None or index is not None):
+        return None
     task = setting("SLOT", None if slot is None else replicas.at(slot), lambda text: replicas.at(int(text)))
     said = setting("ROLE", role, str) or setting("INDEX", index, int)
     if task is not None and said is not None:

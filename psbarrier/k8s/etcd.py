@@ -48,15 +48,18 @@ def secret_mounts(job: JobTemplate) -> list[dict[str, Any]]:
 
 
 def secret(job: JobTemplate, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """The Secret that the job's Pods mount, of contents by what they are: "ca", "cert", "key", "password"."""
+    """The Secret that the job's Pods mount, of contents by what they are: "ca", "cert", "key", "password".
+
+    It lacks the labels by which `delete` finds what `submit` made, for it outlives the job.
+    """
     keys = job.etcd.keys()
-    data = {keys[what]: base64.b64encode(content).decode() for what, content in contents.items()}
+    labels = {naming.NAME: job.name, naming.COMPONENT: "etcd", **job.labels}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(job, job.etcd.secret or "", managed=False),
+        "metadata": _metadata(job, job.etcd.secret or "", labels),
         "type": "Opaque",
-        "data": data,
+        "data": {keys[what]: base64.b64encode(content).decode() for what, content in contents.items()},
     }
 
 
@@ -70,10 +73,8 @@ def pod_labels(job: JobTemplate) -> dict[str, str]:
     return naming.labels(job.name, "etcd") | {naming.INSTANCE: name(job)}
 
 
-def metadata(job: JobTemplate, name: str, component: str = "etcd", *, managed: bool = True) -> dict[str, Any]:
-    """`managed`: made by submit, and so taken away by delete."""
-    labels = naming.labels(job.name, component) if managed else {naming.NAME: job.name, naming.COMPONENT: component}
-    found: dict[str, Any] = {"name": name, "labels": labels | dict(job.labels)}
+def _metadata(job: JobTemplate, name: str, labels: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, "labels": labels}
     return found | ({"namespace": job.namespace} if job.namespace else {})
 
 
@@ -81,11 +82,11 @@ def objects(job: JobTemplate, security: dict[str, Any], container_security: dict
     """The job's own etcd: one Pod, which only Pods of the job can reach. Its data goes with the Pod."""
     if not job.etcd.deploy:
         return []
-    own = pod_labels(job)
+    own, labels = pod_labels(job), naming.labels(job.name, "etcd") | dict(job.labels)
     policy = {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(job, name(job)),
+        "metadata": _metadata(job, name(job), labels),
         "spec": {
             "podSelector": {"matchLabels": own},
             "policyTypes": ["Ingress"],
@@ -100,13 +101,13 @@ def objects(job: JobTemplate, security: dict[str, Any], container_security: dict
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(job, name(job)),
+        "metadata": _metadata(job, name(job), labels),
         "spec": {"selector": own, "ports": [{"name": "client", "port": PORT, "targetPort": "client"}]},
     }
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(job, name(job)),
+        "metadata": _metadata(job, name(job), labels),
         "spec": {
             "replicas": 1,
             "strategy": {"type": "Recreate"},
