@@ -39,6 +39,7 @@ class Plan:
     gate_timeout: float = GATE_TIMEOUT
     grace: float = GRACE
     on_epoch: Literal["ignore", "restart"] = "ignore"
+    resolve: bool = False
 
     def check(self) -> None:
         """Raises InvalidArgumentError for what can never work; nothing is sent to etcd."""

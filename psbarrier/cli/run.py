@@ -46,6 +46,7 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 @click.option(
     "--gate-timeout", type=float, default=GATE_TIMEOUT, show_default=True, help="Seconds to wait for the others."
 )
+@click.option("--resolve", is_flag=True, help="Then wait until the names in all addresses can be resolved, too.")
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
 @click.option(
     "--on-epoch",

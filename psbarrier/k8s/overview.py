@@ -94,7 +94,7 @@ def _verdict(rows: Sequence[Row], known: Known | None) -> str:
     troubled = [row for row in rows if row.trouble]
     if troubled:
         first = troubled[0]
-        more = f", and {len(troubled) - 1} more like it or worse" if len(troubled) > 1 else ""
+        more = f", and {len(troubled) - 1} more" if len(troubled) > 1 else ""
         held = "the job waits for" if known is None or not known.sealed else "the job goes on without"
         return f"{held} {first.task} ({first.kubernetes}){more}"
     if known is None:

@@ -103,6 +103,7 @@ def _container(job: JobTemplate, role: Role, identity: Identity) -> dict[str, An
 def _options(job: JobTemplate) -> list[str]:
     """What `psbarrier run` reads no variable for."""
     options = [f"--gate-timeout={job.gate_timeout:g}", f"--grace={job.grace}"]
+    options += ["--resolve"] if job.address == "dns" else []
     options += [f"--emit={name}" for name in job.emit]
     options += [f"--on-epoch={job.on_epoch}"] if job.on_epoch else []
     return [*options, "--"]

@@ -36,6 +36,7 @@ KINDS = {
     "services": "Service",
     "networkpolicies.networking.k8s.io": "NetworkPolicy",
     "events": "Event",
+    "serviceaccounts": "ServiceAccount",
 }
 
 
@@ -43,6 +44,11 @@ class Refused(Exception):  # noqa: N818  # it is an answer of the server's
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is no news."""
 
 
 class FakeApi:
@@ -58,7 +64,7 @@ class FakeApi:
         self.kinds = dict(KINDS)
         self._nobody = False
         self._lock = threading.RLock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -106,13 +112,11 @@ class FakeApi:
 
     # -- what is asked
 
-    def _token(self, path: str) -> Object:
+    def _token(self, path: str, body: bytes) -> Object:
         """A new ServiceAccount, or a token of one; it may nothing."""
-        return (
-            {"kind": "TokenRequest", "status": {"token": NOBODY}}
-            if path.endswith("/token")
-            else {"kind": "ServiceAccount"}
-        )
+        if path.endswith("/token"):
+            return {"kind": "TokenRequest", "status": {"token": NOBODY}}
+        return self.put("serviceaccounts", json.loads(body))
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, Object]:
         match = _PATH.fullmatch(path)
@@ -226,7 +230,7 @@ class FakeApi:
                     self.answer(401, {"kind": "Status", "message": "Unauthorized"})
                     return
                 if self.command == "POST":
-                    self.answer(201, api._token(parts.path))
+                    self.answer(201, api._token(parts.path, body))
                     return
                 api._nobody = who == NOBODY
                 try:

@@ -104,10 +104,9 @@ def test_what_the_server_refuses_leaves_nothing(k8s: Run, described: Callable[[s
     assert f"job/{said['name']} " in now
 
 
-def test_missing_rights_are_named(k8s: Run, described: Callable[[str], str], tmp_path: Path) -> None:
+def test_missing_rights_are_named(k8s: Run, described: Callable[[str], str], nobody: str) -> None:
     """Each says which verb on which resource is missing."""
     file = described("first")
-    nobody = _nobody(tmp_path)
     done = k8s("submit", file, kubeconfig=nobody)
     if done.exit_code == 0:
         pytest.skip("this cluster lets everybody do everything")
@@ -117,20 +116,28 @@ def test_missing_rights_are_named(k8s: Run, described: Callable[[str], str], tmp
     assert "the verb 'list' on the resource 'jobs.batch'" in done.output, done.output
 
 
-def _nobody(folder: Path) -> str:
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[str]:
     """A kubeconfig of a ServiceAccount that may nothing."""
+    pytest.importorskip("kubernetes")
     from psbarrier.k8s.cluster import Cluster
 
     cluster = Cluster.open(None, KUBECONFIG)
+    request = cluster._client.request
     name, base = f"psbarrier-{uuid.uuid4().hex[:8]}", f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts"
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-    cluster._client.request("post", base, body=account, serialize=False)
-    answer = json.loads(cluster._client.request("post", f"{base}/{name}/token", body=request, serialize=False).data)
-    config: dict[str, Any] = yaml.safe_load(Path(KUBECONFIG).read_text())
-    (context,) = (each for each in config["contexts"] if each["name"] == config["current-context"])
-    context["context"]["user"] = name
-    config["users"] = [{"name": name, "user": {"token": answer["status"]["token"]}}]
-    path = folder / "nobody"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
+    wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    request("post", base, body=account, serialize=False)
+    try:
+        token = json.loads(request("post", f"{base}/{name}/token", body=wanted, serialize=False).data)["status"][
+            "token"
+        ]
+        config: dict[str, Any] = yaml.safe_load(Path(KUBECONFIG).read_text())
+        (context,) = (each for each in config["contexts"] if each["name"] == config["current-context"])
+        context["context"]["user"] = name
+        config["users"] = [{"name": name, "user": {"token": token}}]
+        path = tmp_path / "nobody"
+        path.write_text(yaml.safe_dump(config))
+        yield str(path)
+    finally:
+        request("delete", f"{base}/{name}", serialize=False)
