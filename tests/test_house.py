@@ -94,6 +94,7 @@ FOREIGN: dict[str, list[str]] = {
     "grpc": ["psbarrier.store.*"],
     "google": ["psbarrier.store.*"],
     "kubernetes": ["psbarrier.k8s.*"],
+    "urllib3": ["psbarrier.k8s.*"],
     "yaml": ["psbarrier.k8s.*"],
     "click": ["psbarrier.cli.*"],
     "rich": ["psbarrier.cli.*"],
@@ -113,6 +114,7 @@ HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "yaml", "click", "ric
 FRESH = [
     "psbarrier",
     "psbarrier.embedded",
+    "psbarrier.k8s",
     "psbarrier.protocol",
     "psbarrier.pytest_plugin",
     "psbarrier.store.memory",

@@ -48,19 +48,29 @@ def secret_mounts(job: JobTemplate) -> list[dict[str, Any]]:
 
 
 def secret(job: JobTemplate, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """The Secret that the job's Pods mount, of contents by what they are: "ca", "cert", "key", "password".
-
-    It lacks the labels by which `delete` finds what `submit` made, for it outlives the job.
-    """
+    """The Secret that the job's Pods mount, of contents by what they are: "ca", "cert", "key", "password"."""
     keys = job.etcd.keys()
-    labels = {naming.NAME: job.name, naming.COMPONENT: "etcd", **job.labels}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": _metadata(job, job.etcd.secret or "", labels),
-        "type": "Opaque",
-        "data": {keys[what]: base64.b64encode(content).decode() for what, content in contents.items()},
-    }
+    data = {keys[what]: content for what, content in contents.items()}
+    return secret_of(job.name, job.etcd.secret or "", data, namespace=job.namespace, labels=job.labels)
+
+
+def secret_of(
+    job: str,
+    name: str,
+    data: Mapping[str, bytes],
+    *,
+    namespace: str | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A Secret with a job's access to etcd. It lacks the labels by which `delete` finds what `submit` made: it outlives the job.
+
+    Raises MisfitError for a name that no Secret can have.
+    """
+    own = {naming.NAME: job, naming.COMPONENT: "etcd", **(labels or {})}
+    metadata: dict[str, Any] = {"name": parts.NAME.take(name, ("secret",)), "labels": own}
+    metadata |= {"namespace": namespace} if namespace else {}
+    encoded = {key: base64.b64encode(content).decode() for key, content in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
 
 
 def name(job: JobTemplate) -> str:

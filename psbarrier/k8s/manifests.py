@@ -124,15 +124,16 @@ def _job_spec(job: JobTemplate, identity: Identity, count: int) -> Manifest:
 def failure_policy() -> Manifest:
     """What Kubernetes makes of a Pod's end, by the exit code of `psbarrier run`; the first rule that fits decides.
 
-    An eviction or a preemption, and a slot that was lost or is still held by a former Pod (114), cost nothing: the Pod is
-    replaced. A job that has failed (110), or an etcd that refuses (113), ends all. All other codes are counted.
+    An eviction or a preemption, a slot that was lost or is still held by a former Pod (114), and a Pod that was asked to
+    end, by a suspension say (128 + SIGTERM), cost nothing: the Pod is replaced. A job that has failed (110), or an etcd
+    that refuses (113), ends all. All other codes are counted.
     """
 
     def on(action: str, *codes: int) -> Manifest:
         return {"action": action, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(codes)}}
 
     evicted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    return {"rules": [on("FailJob", 110, 113), evicted, on("Ignore", 114)]}
+    return {"rules": [on("FailJob", 110, 113), evicted, on("Ignore", 114, 143)]}
 
 
 def deciding_slots(job: JobTemplate) -> str:

@@ -7,6 +7,7 @@ labels and annotations that the Job controller and JobSet put on Pods. Each Pod 
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 import re
@@ -138,8 +139,9 @@ def _indexed(name: str, spec: Object, more: dict[str, str]) -> list[Pod]:
 class Node:
     """Where the Pods run. A context manager; leaving it leaves none of their processes behind."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
-        self._folder, self._variables = folder, variables
+    def __init__(self, folder: Path, secrets: Iterable[Object] = ()) -> None:
+        self._folder = folder
+        self._secrets = {each["metadata"]["name"]: each["data"] for each in secrets}
         self._numbers = itertools.count()
         self._all: list[Pod] = []
 
@@ -161,16 +163,33 @@ class Node:
         pod.output = self._folder / f"{next(self._numbers):03d}-{pod.name}.txt"
         own = Path(self._files.name) / pod.uid[:8]  # what a container leaves behind goes with it
         own.mkdir()
+        mounts = self._mount(pod, own)
+        environment = {name: _below(mounts, value) for name, value in pod.environment().items()}
         with pod.output.open("wb") as file:
             pod.process = subprocess.Popen(
                 pod.command(),
-                env=kept | self._variables | pod.environment() | {_MARK: pod.uid, "TMPDIR": str(own)},
+                env=kept | environment | {_MARK: pod.uid, "TMPDIR": str(own)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
         self._all.append(pod)
         return pod
+
+    def _mount(self, pod: Pod, folder: Path) -> dict[str, str]:
+        """Lay the files of its Secrets below `folder`, as nothing can be mounted here; which path stands for which."""
+        found = {}
+        for mount in pod.container.get("volumeMounts", []):
+            (volume,) = (each for each in pod.spec["volumes"] if each["name"] == mount["name"])
+            here = folder / volume["name"]
+            here.mkdir()
+            source = volume["secret"]
+            for item in source["items"]:
+                file = here / item["path"]
+                file.write_bytes(base64.b64decode(self._secrets[source["secretName"]][item["key"]]))
+                file.chmod(source["defaultMode"])
+            found[mount["mountPath"]] = str(here)
+        return found
 
     def again(self, pod: Pod) -> Pod:
         """The Pod that Kubernetes makes in place of this one, under another address, and started."""
@@ -207,6 +226,13 @@ class Node:
     def everything(self) -> str:
         """What all Pods have said, for whoever has to find out why a test failed."""
         return "\n".join(f"--- {pod.output.name}\n{pod.text}" for pod in self._all)
+
+
+def _below(mounts: dict[str, str], value: str) -> str:
+    """`value` with the paths that are mounted."""
+    for path, here in mounts.items():
+        value = value.replace(path, here)
+    return value
 
 
 def _processes(uid: str) -> list[int]:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from cli.helpers import invoke
 from digits_job import EXAMPLE, accuracy
+from guarded import guarded_etcd
 
 from k8s.kubelet import Node, Pod, expand, pods
 from psbarrier.embedded import EtcdServer
-from psbarrier.k8s import JobTemplate, manifests
+from psbarrier.k8s import Etcd, JobTemplate, Role, manifests
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -110,3 +113,25 @@ def test_a_crash_that_is_not_forgiven_ends_all_pods_by_110(etcd: EtcdServer, tmp
 def test_the_kubelet_expands_what_stands_before() -> None:
     """As Kubernetes documents it."""
     assert expand("$(A)-$(B)-$$(A)-$A", {"A": "1"}) == "1-$(B)-$(A)-$A"
+
+
+def test_pods_log_in_with_what_their_secret_holds(tmp_path: Path) -> None:
+    """The user of this job, made for it, over TLS, with the password and the authorities in files."""
+    name = f"ctr-{uuid.uuid4().hex[:8]}"
+    with guarded_etcd(tmp_path) as guarded:
+        made = invoke(
+            None, "etcd-user", name, "--generate-password-file", str(tmp_path / "pw"), "--secret", "s", *guarded.admin
+        )
+        assert made.exit_code == 0, made.output
+        job = JobTemplate(
+            name=name,
+            image="ctr:1",
+            command=("sh", "-c", "echo trained as $PSBARRIER_ROLE"),
+            roles={"ps": Role(1), "worker": Role(1)},
+            etcd=Etcd(endpoints=(f"https://{guarded.server.endpoint}",), secret="s"),
+            success=("ps", "worker"),
+        )
+        with Node(tmp_path, secrets=[yaml.safe_load(made.stdout)]) as node:
+            started = [node.start(pod) for pod in pods(manifests(job))]
+            assert [node.code(pod) for pod in started] == [0, 0], node.everything
+            assert [pod.text.strip() for pod in started] == ["trained as ps", "trained as worker"]

@@ -92,14 +92,14 @@ def test_roles_that_differ_are_a_job_each_with_one_run() -> None:
 
 
 def test_the_exit_codes_decide_what_becomes_of_the_job() -> None:
-    """110 and 113 end it; an eviction and a slot that was lost cost nothing."""
+    """110 and 113 end it; an eviction, a suspension and a slot that was lost cost nothing."""
     (found,) = of_kind(manifests(job()), "Job")
     actions = {
         code: rule["action"]
         for rule in found["spec"]["podFailurePolicy"]["rules"]
         for code in rule.get("onExitCodes", {"values": ["evicted"]})["values"]
     }
-    assert actions == {110: "FailJob", 113: "FailJob", "evicted": "Ignore", 114: "Ignore"}
+    assert actions == {110: "FailJob", 113: "FailJob", "evicted": "Ignore", 114: "Ignore", 143: "Ignore"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
