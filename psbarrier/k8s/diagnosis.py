@@ -81,7 +81,7 @@ def _task(job: JobTemplate, each: Object) -> Task | None:
         index = next((str(v.get("value")) for v in _variables(each) if v["name"] == "PSBARRIER_INDEX"), "")
     if not index.isdecimal():
         return None
-    if component == "task":
+    if any(variable["name"] == "PSBARRIER_SLOT" for variable in _variables(each)):
         return job.replicas.at(int(index)) if int(index) < job.replicas.size else None
     task = Task(component, int(index)) if component in job.roles else None
     return task if task in job.replicas else None

@@ -79,8 +79,8 @@ def name(job: JobTemplate) -> str:
 
 
 def pod_labels(job: JobTemplate) -> dict[str, str]:
-    """Those of its Pod, which is none of the job's tasks, and so none of the headless Service's."""
-    return naming.labels(job.name, "etcd") | {naming.INSTANCE: name(job)}
+    """Those of its Pod, which is none of the job's tasks, and so none of the headless Service's. No job's instance has a dot."""
+    return naming.labels(job.name, "etcd") | {naming.INSTANCE: f"{naming.job_label(job.name)}.etcd"}
 
 
 def _metadata(job: JobTemplate, name: str, labels: dict[str, str]) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _pod(job: JobTemplate, security: dict[str, Any], container_security: dict[st
     for field, value in (
         ("nodeSelector", dict(job.node_selector)),
         ("tolerations", [toleration.manifest() for toleration in job.tolerations]),
-        ("imagePullSecrets", [{"name": each} for each in job.image_pull_secrets]),
+        ("imagePullSecrets", [{"name": each} for each in dict.fromkeys(job.image_pull_secrets)]),
         ("priorityClassName", job.scheduling.priority_class),
     ):
         spec |= {field: value} if value else {}

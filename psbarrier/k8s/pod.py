@@ -75,7 +75,7 @@ def _placement(job: JobTemplate, role: Role) -> dict[str, Any]:
         "priorityClassName": job.scheduling.priority_class,
         "schedulerName": job.scheduling.scheduler_name,
         "serviceAccountName": job.service_account,
-        "imagePullSecrets": [{"name": name} for name in job.image_pull_secrets],
+        "imagePullSecrets": [{"name": name} for name in dict.fromkeys(job.image_pull_secrets)],
     }
     return {name: value for name, value in given.items() if value}
 

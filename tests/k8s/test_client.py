@@ -192,7 +192,7 @@ def pod(index: int, status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return {
         "kind": "Pod",
         "metadata": {"name": name, "labels": own, "annotations": annotations, "ownerReferences": owners, **metadata},
-        "spec": {"nodeName": "node-1", "containers": [{"name": "task"}]},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "task", "env": [{"name": "PSBARRIER_SLOT"}]}]},
         "status": status,
     }
 

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from k8s import strategies
-from k8s.goldens import CASES, path
+from k8s.goldens import CASES, FOLDER, path
 from psbarrier.k8s import JobTemplate, manifests
+from psbarrier.k8s.schema import schema
 
 pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed: tox -e k8s has it")
 pytest.importorskip("kubernetes", reason="the package kubernetes is not installed: tox -e k8s has it")
@@ -70,3 +71,20 @@ def test_the_schemas_refuse_what_is_wrong() -> None:
     job["spec"]["template"]["spec"]["containers"][0]["comand"] = []
     with pytest.raises(jsonschema.ValidationError, match="comand"):
         schemas.validate(job, "1.31")
+
+
+@pytest.mark.parametrize("case", sorted({case for case, _ in CASES}))
+def test_the_schema_for_editors_takes_the_job_files(case: str) -> None:
+    """And sees what is misspelt in them."""
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.check_schema(schema())
+    said = yaml.safe_load((FOLDER / case / "described.yaml").read_text())
+    validator.validate(said)
+    mistakes: list[dict[str, Any]] = [
+        {"comand": []},
+        {"roles": {"ps": "two"}},
+        {"etcd": {"deplyo": True}},
+        {"address": "name"},
+    ]
+    for wrong in mistakes:
+        assert not validator.is_valid(said | wrong)
