@@ -75,17 +75,17 @@ def _secret_printer(who: Account, name: str | None, etcd: Etcd, new: NewPassword
         return lambda: None
     if new is None:
         raise InvalidArgumentError("--secret prints the user's password: say where it comes from")
-    from psbarrier.cli.k8s_options import yaml_of
+    from psbarrier.k8s.documents import dump
     from psbarrier.k8s.etcd import secret_of
     from psbarrier.k8s.parts import USUAL_FILES
 
     keys = USUAL_FILES.given()
     authorities = {keys["ca"]: Path(etcd.ca).read_bytes()} if etcd.ca is not None else {}
-    yaml_of([secret_of(who.job.job, name, authorities)])
+    secret_of(who.job.job, name, authorities)
 
     def show() -> None:
         data = authorities | {keys["password"]: new.password().encode()}
-        click.echo(yaml_of([secret_of(who.job.job, name, data)]), nl=False)
+        click.echo(dump([secret_of(who.job.job, name, data)]), nl=False)
 
     return show
 

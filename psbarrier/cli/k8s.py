@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psbarrier.cli.k8s_cluster import delete, submit
-from psbarrier.cli.k8s_options import file_argument, job_of, kind_option, namespace_option, warn, yaml_of
+from psbarrier.cli.k8s_options import file_argument, job_of, kind_option, namespace_option, warn
 from psbarrier.cli.k8s_status import status
 from psbarrier.cli.options import option
 from psbarrier.errors import InvalidArgumentError
@@ -50,14 +50,15 @@ def render(
     mean the same run, which is over: give it another --run.
     """
     from psbarrier.k8s import manifests
+    from psbarrier.k8s.documents import dump
 
     job = job_of(file, namespace)
     if secret:
-        click.echo(yaml_of([_secret(job, files)]), nl=False)
+        click.echo(dump([_secret(job, files)]), nl=False)
         return
     objects = manifests(job, kind, run_name)
     warn(job, kind)
-    click.echo(yaml_of(objects), nl=False)
+    click.echo(dump(objects), nl=False)
 
 
 def _secret(job: JobTemplate, files: dict[str, str | None]) -> dict[str, Any]:

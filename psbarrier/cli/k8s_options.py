@@ -70,31 +70,20 @@ def cluster_options(function: F) -> F:
 
 def job_of(file: str, namespace: str | None) -> JobTemplate:
     """The job that a file describes; "-" is standard input. Raises InvalidArgumentError."""
-    load = _yaml().load
+    try:
+        from psbarrier.k8s.jobfile import load
+    except ModuleNotFoundError as error:
+        raise InvalidArgumentError(
+            f"job files need {error.name}, which is not installed: pip install 'psbarrier[k8s]'"
+        ) from error
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidArgumentError(f"the job file {file!r} cannot be read: {error.strerror}") from error
     except UnicodeError as error:
         raise InvalidArgumentError(f"the job file {file!r} is no UTF-8 text") from error
-    job: JobTemplate = load(text, "standard input" if file == "-" else file)
+    job = load(text, "standard input" if file == "-" else file)
     return job if namespace is None else evolve(job, namespace=namespace)
-
-
-def yaml_of(objects: list[Any]) -> str:
-    """The objects as YAML. Raises InvalidArgumentError when PyYAML is not installed."""
-    text: str = _yaml().dump(objects)
-    return text
-
-
-def _yaml() -> Any:
-    try:
-        from psbarrier.k8s import jobfile
-    except ModuleNotFoundError as error:
-        raise InvalidArgumentError(
-            f"YAML needs the package {error.name}, which is not installed: pip install 'psbarrier[k8s]'"
-        ) from error
-    return jobfile
 
 
 def warn(job: JobTemplate, kind: str) -> None:

@@ -5,8 +5,6 @@ The one importer of PyYAML. A number keeps the text that it was written with, so
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -19,9 +17,6 @@ from psbarrier.k8s.template import JobTemplate
 
 _MOST = 20_000
 """Values in one file, those that aliases repeat too."""
-# What every reader of YAML, of whichever version, takes for a text when it stands without quotes.
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9./_-]*(:[A-Za-z0-9./_-]+)*|--?[a-z][a-z0-9=/._-]*")
-_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"}
 
 
 class WrittenInt(int):
@@ -127,36 +122,3 @@ def _line(lines: dict[Path, int], path: Path) -> int:
     while path not in lines:
         path = path[:-1]
     return lines[path]
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes so that every reader of YAML sees what was meant."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # nobody's data has them
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002  # see below
-        super().increase_indent(flow, False)  # a list's dashes stand further in than its key
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "|" if _block(text) else '"')
-
-
-def _block(text: str) -> bool:
-    """Whether a text of several lines can stand as it is."""
-    lines = text.split("\n")
-    return (
-        len(lines) > 2
-        and not lines[0].startswith(" ")
-        and all(line == line.rstrip() and line.isprintable() for line in lines)
-    )
-
-
-_Dumper.add_representer(str, _text)
-
-
-def dump(objects: Iterable[Any]) -> str:
-    """The objects as a stream of YAML documents."""
-    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=110, explicit_start=True, allow_unicode=True)

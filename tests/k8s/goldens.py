@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from psbarrier.k8s import manifests
-from psbarrier.k8s.jobfile import dump, load
+from psbarrier.k8s.documents import dump
+from psbarrier.k8s.jobfile import load
 from psbarrier.k8s.manifests import KINDS
 
 FOLDER = Path(__file__).parent / "golden"

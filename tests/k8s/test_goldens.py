@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from k8s.goldens import CASES, FOLDER, made, path
 from psbarrier.k8s import manifests
-from psbarrier.k8s.jobfile import dump, load
+from psbarrier.k8s.documents import dump
+from psbarrier.k8s.jobfile import load
 from psbarrier.k8s.schema import schema
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +55,21 @@ def test_texts_that_look_like_something_else_are_quoted() -> None:
     ]
     assert all(f'"{text}"' in dump([[text]]) for text in odd)
     assert yaml.safe_load(dump([odd])) == odd
+
+
+texts = st.text(st.characters(codec="utf-8"))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    max_leaves=12,
+)
+
+
+@given(st.lists(json_values, max_size=3))
+@example([{"a": "b\nc\n", "d": ["x\n\ny\n", " x\ny\n", "x\n\n", [[1], {}, []]]}, {"": [{"a": [{"b": None}]}]}])
+def test_whatever_json_can_say_is_read_as_it_was_meant(values: list[Any]) -> None:
+    """Texts with anything in them, lists in lists, what is empty."""
+    assert list(yaml.safe_load_all(dump(values))) == values
 
 
 def test_the_schema_for_editors_is_that_of_the_code() -> None:
