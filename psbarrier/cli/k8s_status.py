@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from psbarrier.cli import snapshot, tables
+from psbarrier.cli.exits import JOB_FAILED
 from psbarrier.cli.k8s_options import Where, cluster_options, file_argument, job_of
 from psbarrier.cli.options import Etcd, etcd_options
 from psbarrier.errors import ClusterError, PsBarrierError
@@ -39,7 +40,7 @@ def status(file: str, where: Where, etcd: Etcd, watch: bool, as_json: bool) -> N
     """Show each task of the job that FILE describes: its Pod, why that does not run, and what psbarrier knows of it.
 
     etcd is asked at --endpoints, or else at the file's endpoints; from outside of the cluster it may need a tunnel, such as
-    `kubectl port-forward`. Exits with 1 when nothing of the job is in the cluster.
+    `kubectl port-forward`. Exits with 1 when nothing of the job is in the cluster, and with --watch, 110 when it has failed.
     """
     job = job_of(file, where.namespace)
     cluster = where.open(job.namespace)
@@ -47,15 +48,17 @@ def status(file: str, where: Where, etcd: Etcd, watch: bool, as_json: bool) -> N
     redraw = watch and sys.stdout.isatty() and not as_json
     with Live(console=tables.console(), auto_refresh=False) if redraw else _Lines() as out:
         while True:
-            now, over = look(cluster, job, etcd)
+            now = look(cluster, job, etcd)
             if now != shown:
                 out.update(json.dumps(now.as_dict()) if as_json else view(now), refresh=True)
                 shown = now
-            if not watch or over:
+            if not watch or now.over:
                 break
             threading.Event().wait(_AGAIN)
     if not now.exists:
         raise click.exceptions.Exit(NOT_FOUND)
+    if watch and now.failed:
+        raise click.exceptions.Exit(JOB_FAILED)
 
 
 class _Lines:
@@ -75,8 +78,8 @@ class _Lines:
             tables.console().print(picture)
 
 
-def look(cluster: Cluster, job: JobTemplate, etcd: Etcd) -> tuple[Overview, bool]:
-    """How the job stands now, and whether it is over."""
+def look(cluster: Cluster, job: JobTemplate, etcd: Etcd) -> Overview:
+    """How the job stands now."""
     from psbarrier.k8s import diagnosis, naming, overview, submission
     from psbarrier.k8s.cluster import POD
     from psbarrier.k8s.etcd import pod_labels
@@ -92,10 +95,9 @@ def look(cluster: Cluster, job: JobTemplate, etcd: Etcd) -> tuple[Overview, bool
         notes += [f"the job's etcd: {pod.state} (Pod {pod.name})" for pod in own[-1:] if pod.state != "running"]
     run = next((pod.run for pod in pods.values()), "")
     known, note = _known(job, run, etcd)
-    exists = bool(objects or pods)
     notes += [note] if note else []
-    found = overview.join(job, cluster.namespace, pods, known, notes, exists=exists)
-    return found, bool(known and known.over) or not exists
+    end, exists = diagnosis.ended(objects), bool(objects or pods)
+    return overview.join(job, cluster.namespace, pods, known, notes, end=end, exists=exists)
 
 
 def _events(cluster: Cluster, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:

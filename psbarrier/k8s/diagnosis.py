@@ -159,6 +159,19 @@ def of_owners(found: Iterable[Object]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
+def ended(found: Iterable[Object]) -> str:
+    """What Kubernetes says of the job's end: "failed" once one Job or JobSet has, "succeeded" once all have; else nothing."""
+    ends = []
+    for each in found:
+        if each["kind"] in ("Job", "JobSet"):
+            conditions = each.get("status", {}).get("conditions", [])
+            true = {condition["type"] for condition in conditions if condition["status"] == "True"}
+            ends.append("failed" if "Failed" in true else "succeeded" if true & {"Complete", "Completed"} else "")
+    if "failed" in ends:
+        return "failed"
+    return "succeeded" if ends and "" not in ends else ""
+
+
 def of_events(found: Iterable[Object]) -> list[str]:
     """Why Pods could not even be made: what the events of a Job say of that, the latest of each kind."""
     latest = {

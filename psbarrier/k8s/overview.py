@@ -28,8 +28,8 @@ class Row:
 class Overview:
     """All tasks, what is to be said of the job as a whole, and why it does not start, if it does not.
 
-    `state` is psbarrier's: "running", "succeeded", "failed …", or empty where it is not known. `exists`: something of the job
-    is in the cluster.
+    `state` is psbarrier's, "running", "succeeded" or "failed …"; where that is not known, only an end is, by Kubernetes.
+    `exists`: something of the job is in the cluster.
     """
 
     job: str
@@ -40,6 +40,16 @@ class Overview:
     notes: tuple[str, ...]
     verdict: str
     exists: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return not self.exists or self.failed or self.state.startswith("succeeded")
+
+    @property
+    def failed(self) -> bool:
+        """Whether the job has failed."""
+        return self.state.startswith("failed")
 
     def as_dict(self) -> dict[str, Any]:
         """The form of `psbarrier k8s status --json`."""
@@ -63,34 +73,38 @@ def join(
     known: Known | None,
     notes: Sequence[str],
     *,
+    end: str,
     exists: bool,
 ) -> Overview:
-    """Put both together. `known` None: etcd was not asked, did not answer, or knows no such run."""
-    rows = tuple(_row(task, pods.get(task), known) for task in job.replicas.tasks())
+    """Put both together. `known` None: etcd was not asked, did not answer, or knows no such run. `end` is Kubernetes' word."""
+    state = known.state if known and (known.over or not end) else end
+    rows = tuple(_row(task, pods.get(task), known, over=bool(end)) for task in job.replicas.tasks())
     run = next((pod.run for pod in pods.values()), "")
     return Overview(
         job=job.name,
         namespace=namespace,
         run=run,
-        state=known.state if known else "",
+        state=state,
         rows=rows,
         notes=tuple(notes),
-        verdict=_verdict(rows, known) if exists else "it is not in the cluster: submit it with psbarrier k8s submit",
+        verdict=_verdict(rows, known, state)
+        if exists
+        else "it is not in the cluster: submit it with psbarrier k8s submit",
         exists=exists,
     )
 
 
-def _row(task: Task, pod: PodStatus | None, known: Known | None) -> Row:
+def _row(task: Task, pod: PodStatus | None, known: Known | None, *, over: bool) -> Row:
     said = known.tasks.get(str(task), "") if known else ""
     if pod is None:
-        return Row(str(task), "", "", "no Pod", said, trouble=not (known and known.over))
+        return Row(str(task), "", "", "no Pod", said, trouble=not over and not (known and known.over))
     return Row(str(task), pod.name, pod.node, pod.state, said, pod.trouble)
 
 
-def _verdict(rows: Sequence[Row], known: Known | None) -> str:
+def _verdict(rows: Sequence[Row], known: Known | None, state: str) -> str:
     """One sentence: what keeps the job from starting, or that nothing does."""
-    if known is not None and known.over:
-        return f"the job is over: {known.state}"
+    if state.startswith(("succeeded", "failed")):
+        return f"the job is over: {state}"
     troubled = [row for row in rows if row.trouble]
     if troubled:
         first = troubled[0]

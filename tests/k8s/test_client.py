@@ -309,3 +309,15 @@ def test_status_shows_what_both_know(api: FakeApi, k8s: Any, etcd: EtcdServer, t
             assert json.loads(k8s("status", str(file), "--json").output)["verdict"] == "the job runs"
         now = json.loads(k8s("status", str(file), "--json", "--watch").output)
         assert now["verdict"] == "the job is over: succeeded"
+
+
+@pytest.mark.parametrize(("condition", "code"), [("Complete", 0), ("Failed", 110)])
+def test_a_watch_ends_with_the_job_even_without_etcd(api: FakeApi, k8s: Any, condition: str, code: int) -> None:
+    """By what Kubernetes says of the Job, whose Pods may be gone by then."""
+    assert k8s("submit", str(FIRST)).exit_code == 0
+    conditions = [{"type": condition, "status": "True", "reason": "PodFailurePolicy", "message": "exit code 110"}]
+    api.objects["jobs.batch", "ads", "digits"]["status"] = {"conditions": conditions}
+    done = k8s("status", str(FIRST), "--watch")
+    assert done.exit_code == code
+    assert "the job is over" in done.output
+    assert ("Job digits has failed (PodFailurePolicy: exit code 110)" in done.output) == (code == 110)
