@@ -46,12 +46,14 @@ def _spec(job: JobTemplate, role: Role, identity: Identity) -> dict[str, Any]:
 
 
 def pod_security(job: JobTemplate) -> dict[str, Any]:
-    """The Pod's part of Pod Security "restricted". The group owns the volumes, so that it can read a Secret of mode 0400."""
+    """The Pod's part of Pod Security "restricted". The group owns the volumes, so that it can read a Secret of mode 0400; of a
+    volume that is its own already, only the root is looked at, for there may be millions of files."""
     return {
         "runAsNonRoot": True,
         "runAsUser": job.user.uid,
         "runAsGroup": job.user.gid,
         "fsGroup": job.user.gid,
+        "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 
