@@ -26,7 +26,7 @@ import psbarrier
 EPOCHS = int(os.environ.get("DIGITS_EPOCHS", "20"))
 INPUTS, CLASSES, BATCH, RATE = 8 * 8 + 1, 10, 32, 0.03
 PATIENCE = 120.0  # seconds that a worker tries to reach a ps; one that is given up it hears of earlier
-LOST = 10.0  # seconds after which a ps that nobody offers a copy begins anew: all that had one have ended
+LOST = 5.0  # seconds after which a ps that nobody offers a copy begins anew: all that had one have ended
 
 HEADER = struct.Struct("!cI")  # of every message, either way: what it is, and how many bytes of float64 follow
 PULL, PUSH, OFFER = b"?", b"-", b"="  # each is answered with the slice as it then stands: empty in a new ps
