@@ -80,9 +80,8 @@ class Cluster:
         """
         try:
             api = config.new_client_from_config(kubeconfig, context, persist_config=False)
-            _, active = config.list_kube_config_contexts(kubeconfig)
-            contexts = {each["name"]: each for each in config.list_kube_config_contexts(kubeconfig)[0]}
-            meant = contexts[context] if context else active
+            contexts, active = config.list_kube_config_contexts(kubeconfig)
+            meant = next((each for each in contexts if each["name"] == context), active)
             return cls(api, namespace or meant["context"].get("namespace") or "default")
         except (config.ConfigException, OSError) as error:
             found = None if kubeconfig or context else cls._inside(namespace)
