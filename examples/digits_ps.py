@@ -6,7 +6,7 @@ PSBARRIER_ENDPOINTS=etcd-0:2379 PSBARRIER_JOB=digits PSBARRIER_REPLICAS=ps=2,wor
 
 Each ps holds a slice of the parameters. Each worker holds a part of the images, pulls parameters and pushes gradients at
 its own pace, and meets the other workers at a barrier after each epoch. A ps that dies takes its slice with it; the one
-that replaces it is given a copy by the first worker that comes by.
+that replaces it is given a copy by the first worker that comes by; if all have ended, the model begins anew.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ import psbarrier
 EPOCHS = int(os.environ.get("DIGITS_EPOCHS", "20"))
 INPUTS, CLASSES, BATCH, RATE = 8 * 8 + 1, 10, 32, 0.03
 PATIENCE = 120.0  # seconds that a worker tries to reach a ps; one that is given up it hears of earlier
+LOST = 5.0  # seconds after which a ps that nobody offers a copy begins anew: all that had one have ended
 
 HEADER = struct.Struct("!cI")  # of every message, either way: what it is, and how many bytes of float64 follow
 PULL, PUSH, OFFER = b"?", b"-", b"="  # each is answered with the slice as it then stands: empty in a new ps
@@ -97,18 +98,20 @@ class Parameters:
             self.call(ps, PUSH, part)
 
     def call(self, ps, kind, values):
-        until = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while True:
             try:
                 found = self.ask(ps, kind, values)
                 if not found.size:
                     found = self.ask(ps, OFFER, self.copies[ps])
+                if not found.size and time.monotonic() > began + LOST:  # a program that matters has a checkpoint
+                    found = self.ask(ps, OFFER, untrained(len(self.copies))[ps])
                 if not found.size:
                     raise ConnectionError(f"ps/{ps} is new, and no worker has offered it a copy of its slice")
                 self.copies[ps] = found
                 return found
             except OSError:  # a push may so be applied twice; SGD does not mind
-                if time.monotonic() > until:
+                if time.monotonic() > began + PATIENCE:
                     raise
                 self.find_again(ps)
 
@@ -133,9 +136,10 @@ def train(me):
     show(cluster := me.cluster())
     images, labels = (part[me.task.index :: len(cluster.addresses("worker"))] for part in (images, labels))
     epoch_end = me.barrier("epoch", roles=("worker",))
-    # An untrained model is all zeros. A worker that is restarted later has no copy to offer.
-    size = INPUTS * CLASSES if epoch_end.generation == 0 else 0
-    parameters = Parameters(me, cluster, np.array_split(np.zeros(size), len(cluster.addresses("ps"))))
+    slices = len(cluster.addresses("ps"))
+    # A worker that is restarted later has no copy to offer.
+    copies = untrained(slices) if epoch_end.generation == 0 else [NOTHING] * slices
+    parameters = Parameters(me, cluster, copies)
     while (epoch := epoch_end.generation) < EPOCHS:  # a restarted worker goes on where the others are
         order = np.random.default_rng([me.task.index, epoch]).permutation(len(images))
         for batch in np.array_split(order, -(-len(order) // BATCH)):
@@ -147,6 +151,10 @@ def train(me):
     if me.task.index == 0:
         right = predict(parameters.pull(), test_images).argmax(axis=1) == test_labels
         print(f"test accuracy: {right.mean():.3f}", flush=True)
+
+
+def untrained(slices):
+    return np.array_split(np.zeros(INPUTS * CLASSES), slices)
 
 
 def predict(parameters, images):

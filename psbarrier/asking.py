@@ -19,7 +19,15 @@ from psbarrier.policy import Policy
 from psbarrier.protocol.keys import JobKeys
 from psbarrier.protocol.records import Config, Registration
 from psbarrier.protocol.standing import Standing
-from psbarrier.settings import check_meta, check_policy, json_object, policy_from_environment, required, setting
+from psbarrier.settings import (
+    check_meta,
+    check_policy,
+    json_object,
+    policy_from_environment,
+    required,
+    setting,
+    task_of_slot,
+)
 from psbarrier.settings import replicas as replicas_setting
 from psbarrier.spec import Replicas, Task, check_address, check_name
 from psbarrier.store.base import Store
@@ -49,14 +57,21 @@ class Asked:
         counts = replicas_setting(self.replicas)
         policy = policy_from_environment(replicas=counts) if self.policy is None else check_policy(self.policy, counts)
         job = required("JOB", self.job, str, check=partial(check_name, "job"))
-        role = required("ROLE", self.role, str, check=lambda role: counts.require(Task(role, 0)).role)
-        index = setting("INDEX", self.index, int, check=lambda index: counts.require(Task(role, index)).index)
+        role, index = self._place(counts)
         run = setting("RUN", self.run, str, check=partial(check_name, "run"))
         how = setting("TAKEOVER", self.takeover, str, check=lambda how: choice("takeover", how, "wait", "force"))
         registration = self._registration(store)
         takeover: Literal["wait", "force"] = "force" if how == "force" else "wait"
         keys, config = JobKeys(store.prefix, job), Config(counts, policy)
         return Wanted(keys, run, role, index, config, registration, registration.meta, takeover)
+
+    def _place(self, counts: Replicas) -> tuple[str, int | None]:
+        """The role, and the index if one is given."""
+        task = task_of_slot(None, self.role, self.index, counts)
+        if task is not None:
+            return task.role, task.index
+        role = required("ROLE", self.role, str, check=lambda role: counts.require(Task(role, 0)).role)
+        return role, setting("INDEX", self.index, int, check=lambda index: counts.require(Task(role, index)).index)
 
     def _registration(self, store: Store) -> Registration:
         ttl = setting("TTL", self.ttl, int, check=check_ttl) or TTL

@@ -26,6 +26,7 @@ PsBarrierError
 │   └── BarrierTimeoutError (TimeoutError)      … by this caller's own deadline
 ├── BarrierOutcomeUnknownError (TimeoutError)   etcd was out of reach at the deadline: released or not, nobody knows
 ├── ConcurrentWaitError (RuntimeError)          two threads wait on one Barrier object at once
+├── ClusterError                                Kubernetes refuses, or cannot be reached
 ├── ForkError (RuntimeError)                    a forked child uses what belongs to its parent
 └── ClosedError (RuntimeError)                  the member or store was closed by its own process
 
@@ -218,6 +219,17 @@ class BarrierOutcomeUnknownError(PsBarrierError, TimeoutError):
 
 class ConcurrentWaitError(PsBarrierError, RuntimeError):
     """Two threads of one process wait on the same Barrier at once."""
+
+
+class ClusterError(PsBarrierError):
+    """Kubernetes refuses what was asked of it, or cannot be reached: `status` is the HTTP status, 0 without an answer.
+
+    When rights are missing, `verb` and `resource` say which.
+    """
+
+    status: int = 0
+    verb: str = ""
+    resource: str = ""
 
 
 class ForkError(PsBarrierError, RuntimeError):

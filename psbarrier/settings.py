@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from psbarrier.arguments import check_json
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.policy import Policy
-from psbarrier.spec import Replicas
+from psbarrier.spec import Replicas, Task
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ READ: Mapping[str, str] = {
     "PSBARRIER_RUN": "the run of it; without one, the job's current run, or a new one",
     "PSBARRIER_ROLE": "this process's role",
     "PSBARRIER_INDEX": "its index in the role; without one, the lowest free slot",
+    "PSBARRIER_SLOT": "in place of role and index: its number over all roles, in the order of their names",
     "PSBARRIER_REPLICAS": "how many tasks each role has, ps=2,worker=4",
     "PSBARRIER_ADDRESS": "host:port under which the others reach this process",
     "PSBARRIER_META": "a JSON object to stand beside this process in the cluster spec",
@@ -190,6 +191,20 @@ def parse_grace(text: str) -> float | Mapping[str, float]:
         return {role.strip(): float(seconds) for role, _, seconds in pairs}
     except ValueError as error:
         raise InvalidArgumentError(f"the loss grace {text!r} reads neither 60 nor ps=30,worker=120") from error
+
+
+def task_of_slot(slot: int | None, role: str | None, index: int | None, replicas: Replicas) -> Task | None:
+    """The task that `slot` means, or PSBARRIER_SLOT where `role` and `index` are not given; None without one.
+
+    InvalidArgumentError when role or index are said in the same way too, for one of the two would be wrong.
+    """
+    if slot is None and (role is not None or index is not None):
+        return None
+    task = setting("SLOT", None if slot is None else replicas.at(slot), lambda text: replicas.at(int(text)))
+    said = setting("ROLE", role, str) or setting("INDEX", index, int)
+    if task is not None and said is not None:
+        raise InvalidArgumentError(f"slot {task} is given, and {said!r} as role or index too: leave one of the two out")
+    return task
 
 
 def replicas(given: Replicas | Mapping[str, int | Sequence[int]] | str | None) -> Replicas:

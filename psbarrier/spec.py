@@ -172,6 +172,25 @@ class Replicas:
                 short += absent[: max(0, self.minimum(role) - there)] if role in elastic else absent
         return tuple(short)
 
+    def at(self, slot: int) -> Task:
+        """The task number `slot`, counted from 0 over all roles in the order of their names.
+
+        InvalidArgumentError when there are not so many.
+
+        >>> str(Replicas.of("worker=4,ps=2").at(2))
+        'worker/0'
+        """
+        if isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < self.size:
+            raise InvalidArgumentError(
+                f"slot {slot!r} is out of range: the replicas {self} have slots 0 to {self.size - 1}"
+            )
+        first = 0
+        for role, count in self.counts:
+            if slot < first + count:
+                return Task(role, slot - first)
+            first += count
+        raise AssertionError(slot)
+
     def require(self, task: Task) -> Task:
         """`task` itself; raises InvalidArgumentError when there is no such task among these replicas."""
         counts = dict(self.counts)

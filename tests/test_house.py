@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policy": {"errors", "names", "spec", "state"},
     "settings": {"errors", "arguments", "names", "spec", "state", "policy"},
     "emit": {"errors", "names", "spec"},
-    "k8s": {"errors", "names", "spec"},
+    "k8s": VALUES | {"emit"},
     "store.base": {"errors", "names", "spec"},
     "shelter": set(),
     "home": {"errors"},
@@ -97,6 +97,8 @@ FOREIGN: dict[str, list[str]] = {
     "google": ["psbarrier.store.*"],
     "jax": ["psbarrier.emit.jax."],
     "kubernetes": ["psbarrier.k8s.*"],
+    "urllib3": ["psbarrier.k8s.*"],
+    "yaml": ["psbarrier.k8s.*"],
     "click": ["psbarrier.cli.*"],
     "rich": ["psbarrier.cli.*"],
     "pytest": ["psbarrier.pytest_plugin"],
@@ -112,11 +114,12 @@ LIGHT = [
 ]
 
 # What a fresh interpreter imports, and what must not come with it.
-HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "click", "rich", "jax"}
+HEAVY = {"etcd3", "grpc", "google.protobuf", "kubernetes", "yaml", "click", "rich", "jax"}
 FRESH = [
     "psbarrier",
     "psbarrier.embedded",
     "psbarrier.emit",
+    "psbarrier.k8s",
     "psbarrier.protocol",
     "psbarrier.pytest_plugin",
     "psbarrier.store.memory",

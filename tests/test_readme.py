@@ -20,6 +20,7 @@ from psbarrier import errors
 from psbarrier.cli import exits
 from psbarrier.cli.main import cli
 from psbarrier.embedded import EtcdServer
+from psbarrier.emit import FORMATS
 from psbarrier.settings import READ, WRITTEN
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +66,12 @@ def test_every_error_has_its_advice() -> None:
         ]
         wanted.add(f"{kind.__name__} ({builtin[0]})" if builtin else kind.__name__)
     assert set(rows(section("Errors, and what to do about each"))) == wanted - {"PsBarrierError"}
+
+
+def test_every_format_is_described() -> None:
+    """And none that there is not."""
+    described = re.findall(r"^\| `([a-z-]+)` \|", section("With a framework"), re.MULTILINE)
+    assert sorted(described) == sorted(FORMATS)
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -30,6 +32,11 @@ logger = logging.getLogger("psbarrier")
     type=click.Path(dir_okay=False),
     help="Make a password, and write it to this file, which must not exist.",
 )
+@click.option(
+    "--secret",
+    metavar="NAME",
+    help="Print a Kubernetes Secret of that name for the job's Pods: the password, and --ca.",
+)
 @click.option("--remove", is_flag=True, help="Take the user and its role away.")
 @etcd_options
 def etcd_user(
@@ -38,6 +45,7 @@ def etcd_user(
     name: str | None,
     new_password_file: str | None,
     generate_password_file: str | None,
+    secret: str | None,
     remove: bool,
 ) -> None:
     """Let one user of etcd read and write all keys of JOB, and no others; so that jobs cannot disturb each other.
@@ -51,12 +59,35 @@ def etcd_user(
     """
     who = Account.of(etcd.job(job), name)
     new = _password_file(new_password_file, generate_password_file, remove)
+    print_secret = _secret_printer(who, secret, etcd, new)
     with etcd.open() as store:
         if remove:
             _say(account.remove(store, who), f"there is neither a user nor a role {who.name!r}")
             return
-        _make(store, who, new)
+        _make(store, who, new, aside=secret is not None)
         _warn(store, who)
+    print_secret()
+
+
+def _secret_printer(who: Account, name: str | None, etcd: Etcd, new: NewPassword | None) -> Callable[[], None]:
+    """What prints the Secret once the user is made; whatever is wrong with that is said before anything is changed."""
+    if name is None:
+        return lambda: None
+    if new is None:
+        raise InvalidArgumentError("--secret prints the user's password: say where it comes from")
+    from psbarrier.k8s.documents import dump
+    from psbarrier.k8s.etcd import secret_of
+    from psbarrier.k8s.parts import USUAL_FILES
+
+    keys = USUAL_FILES.given()
+    authorities = {keys["ca"]: Path(etcd.ca).read_bytes()} if etcd.ca is not None else {}
+    secret_of(who.job.job, name, authorities)
+
+    def show() -> None:
+        data = authorities | {keys["password"]: new.password().encode()}
+        click.echo(dump([secret_of(who.job.job, name, data)]), nl=False)
+
+    return show
 
 
 def _password_file(existing: str | None, generated: str | None, remove: bool) -> NewPassword | None:
@@ -71,7 +102,7 @@ def _password_file(existing: str | None, generated: str | None, remove: bool) ->
     return NewPassword(existing, generate=False) if existing is not None else None
 
 
-def _make(store: EtcdStore, who: Account, new: NewPassword | None) -> None:
+def _make(store: EtcdStore, who: Account, new: NewPassword | None, *, aside: bool) -> None:
     try:
         done = account.ensure(store, who, new.password if new else None)
     except (StoreRefusedError, InvalidArgumentError):
@@ -82,14 +113,15 @@ def _make(store: EtcdStore, who: Account, new: NewPassword | None) -> None:
         if new is not None and new.made:
             logger.warning("the password is in %s: repeat with --new-password-file %s", new.path, new.path)
         raise
-    _say(done, f"nothing to change: the user {who.name!r} may read and write below {who.job.root}")
+    _say(done, f"nothing to change: the user {who.name!r} may read and write below {who.job.root}", aside=aside)
     if new is not None and new.made:
-        click.echo(f"its password is in {new.path}")
+        click.echo(f"its password is in {new.path}", err=aside)
 
 
-def _say(done: list[str], otherwise: str) -> None:
+def _say(done: list[str], otherwise: str, *, aside: bool = False) -> None:
+    """`aside`: standard output is for something else."""
     for sentence in done or [otherwise]:
-        click.echo(sentence)
+        click.echo(sentence, err=aside)
 
 
 def _warn(store: EtcdStore, who: Account) -> None:

@@ -25,6 +25,7 @@ from psbarrier.cli import report
 from psbarrier.cli.anchor import Anchor
 from psbarrier.cli.child import Child
 from psbarrier.cli.muster import muster
+from psbarrier.cli.names import wait_for_names
 from psbarrier.cli.outcome import Epoch, Event, Exited, Mustered, Outcome, Over, Stop, Tied, Trouble
 from psbarrier.cli.plan import Plan
 from psbarrier.cli.spawning import spawn, write_cluster
@@ -60,6 +61,7 @@ class Launch:
         self._finished = False
         self._end_at: float | None = None
         self._quiet = False
+        self._closing = threading.Event()
 
     @property
     def member(self) -> Member:
@@ -98,6 +100,7 @@ class Launch:
                 outcome = self._act(self._next())
             return outcome
         finally:
+            self._closing.set()
             self._end_child()
             if self._anchor is not None:
                 self._anchor.close()
@@ -117,7 +120,7 @@ class Launch:
         """Put every epoch into the queue, and then the job's end, or ours."""
         member = self.member
         try:
-            self._events.put(Epoch(member.cluster(self.plan.gate_timeout)))
+            self._events.put(Epoch(self._gate(member)))
             self._quiet = True  # from now on waiting is no news
             for spec in member.changes():
                 self._events.put(Epoch(spec))
@@ -127,6 +130,15 @@ class Launch:
         except PsBarrierError as error:
             over = self._job_state().over and not isinstance(error, SlotLostError)
             self._events.put(Over(self._job_state()) if over else Trouble(error))
+
+    def _gate(self, member: Member) -> ClusterSpec:
+        """The first spec that names us, once its names can be resolved, if that is wanted."""
+        began = time.monotonic()
+        spec = member.cluster(self.plan.gate_timeout)
+        if self.plan.resolve:
+            left = self.plan.gate_timeout - (time.monotonic() - began)
+            wait_for_names(spec, max(0.0, left), self._tell, self._closing)
+        return spec
 
     def _wait_for(self, child: Child) -> None:
         self._events.put(Exited(child.wait()))

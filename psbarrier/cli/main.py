@@ -14,6 +14,7 @@ from psbarrier.cli.doctor import doctor
 from psbarrier.cli.etcd_user import etcd_user
 from psbarrier.cli.init import split_if_init
 from psbarrier.cli.jobs import jobs
+from psbarrier.cli.k8s import k8s
 from psbarrier.cli.local import local
 from psbarrier.cli.run import run
 from psbarrier.cli.screen import Screen
@@ -50,7 +51,7 @@ def cli() -> None:
     """Start, barrier and end of parameter-server jobs over etcd."""
 
 
-for command in (abort, doctor, etcd_user, jobs, local, run, spec, status, wait):
+for command in (abort, doctor, etcd_user, jobs, k8s, local, run, spec, status, wait):
     cli.add_command(command)
 
 

@@ -41,6 +41,7 @@ class Plan:
     grace: float = GRACE
     on_epoch: Literal["ignore", "restart"] | None = None
     """What to do when a member was replaced; None: what the frameworks need."""
+    resolve: bool = False
 
     @property
     def restarts(self) -> bool:

@@ -17,7 +17,9 @@ from psbarrier.cli.signals import Signals
 from psbarrier.cli.slots import Attendance, Slot
 from psbarrier.cli.surroundings import Surroundings
 from psbarrier.cli.workspace import Workspace
+from psbarrier.errors import InvalidArgumentError
 from psbarrier.protocol.handover import VARIABLE
+from psbarrier.settings import task_of_slot
 from psbarrier.spec import Replicas
 
 SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name is the command's
@@ -25,8 +27,11 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 
 @click.command(context_settings=SETTINGS, short_help="Hold a task of a job, and run a command as it.")
 @option("--job", required=True, metavar="NAME", help="The job.")
-@option("--role", required=True, metavar="NAME", help="This process's role.")
+@option("--role", metavar="NAME", help="This process's role.")
 @option("--index", type=click.IntRange(0), help="Its index in the role; without one, the lowest free slot.")
+@option(
+    "--slot", type=click.IntRange(0), help="In place of both: its number over all roles, in the order of their names."
+)
 @option(
     "--replicas",
     required=True,
@@ -44,12 +49,23 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
 @click.option(
     "--gate-timeout", type=float, default=GATE_TIMEOUT, show_default=True, help="Seconds to wait for the others."
 )
+@click.option("--resolve", is_flag=True, help="Then wait until the names in all addresses can be resolved, too.")
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
 @emit_options
 @etcd_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def run(screen: Screen, /, etcd: Etcd, run_name: str | None, replicas: str, **given: Any) -> None:
+def run(
+    screen: Screen,
+    /,
+    etcd: Etcd,
+    run_name: str | None,
+    replicas: str,
+    role: str | None,
+    index: int | None,
+    slot: int | None,
+    **given: Any,
+) -> None:
     """Join a job as one of its tasks, wait until all are there, run COMMAND, and report how it ended.
 
     COMMAND finds who it is and who the others are in PSBARRIER_… variables, in the JSON file that
@@ -63,8 +79,12 @@ def run(screen: Screen, /, etcd: Etcd, run_name: str | None, replicas: str, **gi
     110  the job failed elsewhere  113  etcd refuses
     111  a deadline passed         114  the task is lost, or another process has it
     """
-    policy = policy_of(given)
-    plan = Plan(run=run_name, replicas=Replicas.of(replicas), policy=policy, **given)
+    policy, counts = policy_of(given), Replicas.of(replicas)
+    if (task := task_of_slot(slot, role, index, counts)) is not None:
+        role, index = task.role, task.index
+    if role is None:
+        raise InvalidArgumentError("no role is given: pass --role, or --slot, or set PSBARRIER_ROLE or PSBARRIER_SLOT")
+    plan = Plan(run=run_name, role=role, index=index, replicas=counts, policy=policy, **given)
     plan.check()
     raise click.exceptions.Exit(launch(plan, etcd, screen))
 

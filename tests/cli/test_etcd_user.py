@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from guarded import Guarded, guarded_etcd
 
 from cli.helpers import invoke, unique
@@ -158,3 +160,19 @@ def test_without_authentication_nothing_is_protected_and_that_is_said(tmp_path: 
         assert "without authentication etcd cannot tell" in second.stdout
         etcd.enable()
         assert lets_in(etcd, "psbarrier-ctr", "secret")
+
+
+def test_a_secret_for_pods_is_printed_alone(guarded: Guarded, tmp_path: Path) -> None:
+    """On standard output, so that it can be piped; its name is looked at before anything is made."""
+    job, path = unique(), tmp_path / "new"
+    arguments = ("etcd-user", job, "--generate-password-file", str(path), *guarded.admin)
+    assert invoke(None, *arguments, "--secret", "No Name").exit_code == 2
+    assert not path.exists()
+    assert invoke(None, "etcd-user", job, "--secret", "ctr-etcd", *guarded.admin).exit_code == 2
+    assert known(guarded, f"psbarrier-{job}") == (None, None)
+    result = invoke(None, *arguments, "--secret", "ctr-etcd")
+    secret = yaml.safe_load(result.stdout)
+    assert secret["metadata"]["name"] == "ctr-etcd"
+    assert base64.b64decode(secret["data"]["password"]).decode() == path.read_text().strip()
+    assert base64.b64decode(secret["data"]["ca.crt"]).startswith(b"-----BEGIN CERTIFICATE")
+    assert "is made" in result.stderr
