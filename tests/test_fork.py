@@ -26,7 +26,7 @@ import psbarrier
 from psbarrier import ForkError
 
 def join(endpoint, job):
-    return psbarrier.join(endpoint, job, "worker", 0, replicas={"worker": 1}, address="h:1", run="run", ttl=2)
+    return psbarrier.join(endpoint, job, "worker", 0, replicas={"worker": 1}, address="h:1", run="run", ttl=6)
 
 def wait_for(child):
     until = time.monotonic() + 20

@@ -222,7 +222,7 @@ class Meeting:
     def _gone(self, seen: Seen) -> Verdict | None:
         """A party that will not come: it has finished, or it is lost and we were told not to wait for such, or the cluster
         has gone on without it."""
-        gone, seal = self.view.gone, self.view.seal
+        gone = self.view.gone
         if self.party.superseded(self.view):
             return Verdict("gone", seen, None, "epoch")
         for task in gone.finished:
@@ -232,9 +232,13 @@ class Meeting:
             for task in gone.lost:
                 if self._awaits(task):
                     return Verdict("gone", seen, task, "lost")
-        if self.parties and seal is not None and seal[0].tasks is not None and seal[0].epoch > seen.record.epoch:
-            # Later epochs go on without it. (An older one, which our watch may still be at, says nothing about it.)
-            for task in sorted(self.parties - seal[0].tasks - self.present):
+        return self._left_out(seen, self.parties) if self.parties else None
+
+    def _left_out(self, seen: Seen, parties: frozenset[Task]) -> Verdict | None:
+        """A party without which a later epoch goes on. (An older one, which our watch may still be at, says nothing.)"""
+        seal = self.view.seal
+        if seal is not None and seal[0].tasks is not None and seal[0].epoch > seen.record.epoch:
+            for task in sorted(parties - seal[0].tasks - self.present):
                 return Verdict("gone", seen, task, "out")
         return None
 

@@ -53,8 +53,10 @@ class Party:
 
     def superseded(self, view: ControlView) -> int | None:
         """The later epoch that has ended the meeting, if one has."""
-        newest = view.seal[0].epoch if view.seal is not None else 0
-        return newest if self.epoch is not None and newest > self.epoch else None
+        if self.epoch is None or view.seal is None:
+            return None
+        newest = view.seal[0].epoch
+        return newest if newest > self.epoch else None
 
     def count(self, seen: int, seal: int, record: BarrierRecord) -> Txn:
         """Fix whom the open generation counts, which `record` says by the spec that was sealed at the revision `seal`.

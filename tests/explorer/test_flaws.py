@@ -14,7 +14,7 @@ from explorer.themes import scenario_of
 from explorer.violation import Violation
 from explorer.world import World
 
-pytestmark = pytest.mark.explorer
+pytestmark = [pytest.mark.explorer, pytest.mark.timeout(400)]
 
 SCHEDULES = 5000
 

@@ -101,7 +101,7 @@ FLAWS = (
         "released by all but one",
         "plain",
         "release",
-        ("psbarrier.protocol.party", ".parties - 1)", ".parties - 2)"),
+        ("psbarrier.protocol.party", "parties - 1)", "parties - 2)"),
     ),
     _flaw(
         "a former incarnation's arrival counted",
