@@ -67,7 +67,9 @@ def first_epoch(node: Node, made: list[Pod]) -> None:
     assert node.says(of_task(made, "worker/0"), "epoch 3 of"), node.everything
 
 
-@pytest.mark.parametrize("which", KINDS)
+@pytest.mark.parametrize(
+    "which", [pytest.param(which, marks=[pytest.mark.slow] if which != "job" else []) for which in KINDS]
+)
 def test_pods_train_to_the_end_whatever_happens_to_them(etcd: EtcdServer, tmp_path: Path, which: str) -> None:
     """Started in any order; one dies with all its processes, and is replaced; all are suspended and resumed.
 
