@@ -51,7 +51,11 @@ def test_many_more_orders(etcd: EtcdServer, tmp_path: Path) -> None:
     all_succeed(tmp_path, etcd.endpoint, range(6, 26))
 
 
-@pytest.mark.parametrize("victims", [("ps/0",), ("ps/0", "ps/1"), ("ps/1", "worker/2")], ids="+".join)
+@pytest.mark.parametrize(
+    "victims",
+    [pytest.param(("ps/0",), marks=pytest.mark.slow), ("ps/0", "ps/1"), ("ps/1", "worker/2")],
+    ids="+".join,
+)
 def test_what_is_killed_and_started_again_finds_its_way_back(
     etcd: EtcdServer, tmp_path: Path, victims: tuple[str, ...]
 ) -> None:

@@ -80,7 +80,9 @@ def test_the_whole_job_runs_with_one_command(tmp_path: Path) -> None:
         assert all("the job has succeeded" in job.of(task) for task in ("ps/0", "ps/1"))
 
 
-@pytest.mark.parametrize("victim", ["ps/0", "ps/1", "worker/0", "worker/3"])
+@pytest.mark.parametrize(
+    "victim", ["ps/0", "worker/3", *(pytest.param(other, marks=pytest.mark.slow) for other in ("ps/1", "worker/0"))]
+)
 def test_a_killed_task_is_started_again_and_the_training_goes_on(tmp_path: Path, victim: str) -> None:
     """The second incarnation has another address, and is in the second epoch's spec."""
     with local(tmp_path, "--max-restarts", "1", epochs=200) as job:
