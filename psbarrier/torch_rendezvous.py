@@ -34,7 +34,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from psbarrier.address import default_address
-from psbarrier.connect import connect
+from psbarrier.connect import open_store
 from psbarrier.errors import (
     BarrierBrokenError,
     ClosedError,
@@ -55,6 +55,8 @@ from psbarrier.store.base import Store
 ROLE = "node"
 JOIN_TIMEOUT = 600.0
 """Seconds for a whole rendezvous, as in torch's own dynamic rendezvous."""
+CONNECT_TIMEOUT = 20.0
+"""Seconds in which etcd must answer for the first time."""
 STORE_TIMEOUT = 60.0
 """Seconds in which rank 0 must answer on its TCPStore; it has just been at the rendezvous."""
 _OPTIONS = {
@@ -90,7 +92,7 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
             settling=self._options["settling"],
         )
         with _translated():
-            self._store: Store = connect(parameters.endpoint or None, prefix=self._options["prefix"] or None)
+            self._store = _connected(parameters.endpoint, self._options["prefix"])
         self._host = ""
         self._server: Any = None
         self._member: Member | None = None
@@ -256,6 +258,17 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
             self._member.close()
         self._store.close()
         self._server = self._workers = None
+
+
+def _connected(endpoint: str, prefix: str) -> Store:
+    """A store that has been answered; patiently, for the agents of all nodes of a machine may start at once."""
+    store = open_store(endpoint or None, prefix=prefix or None)
+    try:
+        store.probe(until=store.clock.now() + CONNECT_TIMEOUT)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def _serve(host: str) -> Any:
