@@ -130,6 +130,10 @@ class Replicas:
         """How many tasks of `role` there must be, at least."""
         return dict(self.least).get(role, self[role])
 
+    def least_size(self, roles: Iterable[str] | None = None) -> int:
+        """How many tasks of `roles` (of all roles by default) there must be together, at least."""
+        return sum(self.minimum(role) for role in (self.roles if roles is None else roles))
+
     def __getitem__(self, role: str) -> int:
         return dict(self.counts)[role]
 

@@ -198,7 +198,7 @@ def row(job: str, run: str, answers: Sequence[RangeResult]) -> tuple[Row, int] |
             state=unpack_state(state.key, state.value) if state else JobState(),
             founded=Founded.unpack(founded.key, founded.value).since if founded else 0.0,
             replicas=str(replicas),
-            size=sum(replicas.minimum(role) for role in replicas.roles),
+            size=replicas.least_size(),
             missing=tuple(Missing(str(task), loss.why, loss.since) for task, loss in sorted(lost.items())),
         )
     except (MalformedValueError, InvalidArgumentError) as error:

@@ -157,9 +157,8 @@ def _barriers(
         record = control.barrier(name).record
         prefix = keys.arrivals(name, record.attempt)
         arrived = registered_tasks(prefix, tuple(kv for kv in arrivals if kv.key.startswith(prefix)))
-        counted = record.parties
-        parties = set(control.members(config.replicas, definition.roles) if counted is None else counted)
-        missing = parties - arrived
+        parties = control.parties(name, config.replicas, definition.roles)
+        missing = set(parties) - arrived
         broken = f"{record.broken.reason}, by {record.broken.by}" if record.broken else ""
         status = BarrierStatus(
             name,

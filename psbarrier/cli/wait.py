@@ -144,7 +144,7 @@ def _attend(wanted: Wanted, run: Run, patience: Patience, clock: Callable[[], fl
     control, roster = ControlView(run.keys), Roster(run.keys)
     views: tuple[View, ...] = (control, roster) if wanted.role else (control,)
     roles = (wanted.role,) if wanted.role else config.policy.deciding_roles(config.replicas)
-    of = sum(config.replicas.minimum(role) for role in roles)
+    of = config.replicas.least_size(roles)
 
     def missing() -> dict[str, str]:
         if wanted.role:

@@ -92,7 +92,7 @@ def _progress(me: Standing, view: ControlView, patience: Patience) -> Progress:
     count = max(gone.absent_count, len(missing))
     what = f"{me.task} at the gate of job {me.job!r}"
     replicas = me.config.replicas
-    size = sum(replicas.minimum(role) for role in replicas.roles)
+    size = replicas.least_size()
     if view.get(me.keys.gone) is None:
         return Progress(f"{what}, not counted by the leader yet", 1, size, {}, patience.waited(), patience.left())
     closed = {task.role for task in gone.finished} & replicas.elastic_roles
@@ -118,7 +118,7 @@ def _timed_out(
         failure.__cause__ = error
         return failure
     replicas = me.config.replicas
-    size = sum(replicas.minimum(role) for role in replicas.roles)
+    size = replicas.least_size()
     if not missing and after:
         return GateTimeoutError(
             f"no epoch of job {me.job!r} after epoch {after} was sealed within {waited}", missing={}

@@ -46,10 +46,7 @@ class Party:
 
     def tasks(self, view: ControlView) -> tuple[Task, ...]:
         """Whom the open generation counts, or would, if it were fixed now; sorted."""
-        counted = view.barrier(self.name).record.parties
-        return (
-            view.members(self.me.config.replicas, self.definition.roles) if counted is None else tuple(sorted(counted))
-        )
+        return view.parties(self.name, self.me.config.replicas, self.definition.roles)
 
     def superseded(self, view: ControlView) -> int | None:
         """The later epoch that has ended the meeting, if one has."""

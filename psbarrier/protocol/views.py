@@ -201,6 +201,11 @@ class ControlView(View):
         tasks = seal[0].tasks or () if seal is not None else ()
         return tuple(sorted(task for task in tasks if task.role in wanted))
 
+    def parties(self, barrier: str, replicas: Replicas, roles: Iterable[str]) -> tuple[Task, ...]:
+        """Whom the open generation of a barrier of these roles counts, or would, if it were fixed now; sorted."""
+        counted = self.barrier(barrier).record.parties
+        return self.members(replicas, roles) if counted is None else tuple(sorted(counted))
+
     @property
     def gone(self) -> Gone:
         """The list of the gone; the last one that could be read, for the leader replaces one that is malformed."""
