@@ -50,6 +50,16 @@ def check_address(address: object) -> str:
     )
 
 
+def host_of(address: str) -> str:
+    """The host of "host:port" or "[ipv6]:port", without brackets."""
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+
+def port_of(address: str) -> str:
+    """The port of "host:port"."""
+    return address.rpartition(":")[2]
+
+
 @frozen(order=True)
 class Task:
     """One process's place in a job: the `index`-th (from 0) of a `role`."""

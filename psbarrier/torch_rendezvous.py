@@ -48,7 +48,7 @@ from psbarrier.errors import (
 from psbarrier.join import join
 from psbarrier.member import Member
 from psbarrier.policy import Policy
-from psbarrier.spec import ClusterSpec, Replicas, check_name
+from psbarrier.spec import ClusterSpec, Replicas, check_name, host_of, port_of
 from psbarrier.state import MemberState
 from psbarrier.store.base import Store
 
@@ -173,8 +173,7 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
 
     def _open_server(self) -> None:
         """The store that the agents use if this node becomes rank 0."""
-        host = default_address(self._store.endpoints).rpartition(":")[0].strip("[]")
-        self._host = self._local or host
+        self._host = self._local or host_of(default_address(self._store.endpoints))
         self._server = _serve(self._host)
 
     def _meet(self, member: Member, spec: ClusterSpec, until: float) -> RendezvousInfo | None:
@@ -183,9 +182,10 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
         rank = tasks.index(member.task)
         self._workers = None
         try:
-            host, _, port = spec.members[0].address.rpartition(":")
+            address = spec.members[0].address
+            host, port = host_of(address), port_of(address)
             wait = timedelta(seconds=max(1.0, min(STORE_TIMEOUT, _left(until))))
-            client = dist.TCPStore(host.strip("[]"), int(port), is_master=False, wait_for_workers=False, timeout=wait)
+            client = dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=wait)
             store = dist.PrefixStore(f"psbarrier/{member.run}/{spec.epoch}", client)
             if rank == 0 and self.use_agent_store:
                 self._workers = _serve(self._host)

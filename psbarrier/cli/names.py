@@ -16,15 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from psbarrier.errors import GateTimeoutError
 from psbarrier.flows.effects import Progress, describe_missing
 from psbarrier.flows.patience import Patience
-from psbarrier.spec import ClusterSpec
+from psbarrier.spec import ClusterSpec, host_of
 
 AT_ONCE = 8
 _PAUSE = 0.5  # seconds between two rounds; a resolver remembers for longer that a name was not there
-
-
-def host_of(address: str) -> str:
-    """The host of "host:port", without the brackets of an IPv6 address."""
-    return address.rpartition(":")[0].strip("[]")
 
 
 def resolves(host: str) -> bool:

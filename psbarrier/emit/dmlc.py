@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from psbarrier.emit import ranks
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.spec import ClusterSpec, Task
+from psbarrier.spec import ClusterSpec, Task, host_of, port_of
 
 _ROLES = {"scheduler": "scheduler", "ps": "server", "server": "server", "worker": "worker"}
 
@@ -22,18 +22,18 @@ def environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
     mine = _ROLES[task.role]
     variables = {
         "DMLC_ROLE": mine,
-        "DMLC_PS_ROOT_URI": ranks.host(scheduler),
-        "DMLC_PS_ROOT_PORT": ranks.port(scheduler),
+        "DMLC_PS_ROOT_URI": host_of(scheduler),
+        "DMLC_PS_ROOT_PORT": port_of(scheduler),
         "DMLC_NUM_SERVER": str(_count(spec, "server")),
         "DMLC_NUM_WORKER": str(_count(spec, "worker")),
     }
     if mine != "scheduler":
         variables[f"DMLC_{mine.upper()}_ID"] = str(spec.position(task))
     # A process listens on this itself, and can do so on an IP address only; without it, it finds its own.
-    if _is_ipv4(ranks.host(address)):
-        variables["DMLC_NODE_HOST"] = ranks.host(address)
+    if _is_ipv4(host_of(address)):
+        variables["DMLC_NODE_HOST"] = host_of(address)
     # The same holds for the scheduler, which has this way out: it listens on all of its addresses.
-    if not _is_ipv4(ranks.host(scheduler)):
+    if not _is_ipv4(host_of(scheduler)):
         variables["DMLC_USE_KUBERNETES"] = "1"
     return variables
 

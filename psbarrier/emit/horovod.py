@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from psbarrier.emit import ranks
 from psbarrier.emit.ranks import Local
-from psbarrier.spec import ClusterSpec, Task
+from psbarrier.spec import ClusterSpec, Task, host_of, port_of
 
 
 def environment(spec: ClusterSpec, task: Task, local: Local) -> dict[str, str]:
@@ -24,8 +24,8 @@ def environment(spec: ClusterSpec, task: Task, local: Local) -> dict[str, str]:
         "HOROVOD_LOCAL_SIZE": str(place.host_size),
         "HOROVOD_CROSS_RANK": str(place.peers.index(place.host)),
         "HOROVOD_CROSS_SIZE": str(len(place.peers)),
-        "HOROVOD_GLOO_RENDEZVOUS_ADDR": ranks.host(place.first.address),
-        "HOROVOD_GLOO_RENDEZVOUS_PORT": ranks.port(place.first.address),
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR": host_of(place.first.address),
+        "HOROVOD_GLOO_RENDEZVOUS_PORT": port_of(place.first.address),
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from psbarrier.emit import ranks
-from psbarrier.spec import ClusterSpec
+from psbarrier.spec import ClusterSpec, host_of
 
 
 def openmpi(spec: ClusterSpec) -> str:
@@ -23,4 +23,4 @@ def mpich(spec: ClusterSpec) -> str:
 
 
 def _slots(spec: ClusterSpec) -> list[tuple[str, int]]:
-    return list(Counter(ranks.host(member.address) for member in ranks.in_order(spec.members)).items())
+    return list(Counter(host_of(member.address) for member in ranks.in_order(spec.members)).items())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from psbarrier.emit import ranks
 from psbarrier.emit.ranks import Place
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.spec import ClusterSpec, MemberSpec, Task
+from psbarrier.spec import ClusterSpec, MemberSpec, Task, host_of, port_of
 
 SERVERS = ("ps", "pserver", "server")
 """The roles that Paddle calls PSERVER."""
@@ -23,8 +23,8 @@ def environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
     ranks.check_no_ipv6(spec, "Paddle splits addresses at ':' and so takes no IPv6 address")
     address = spec.member(task).address
     mine = {
-        "POD_IP": ranks.host(address),
-        "PADDLE_PORT": ranks.port(address),
+        "POD_IP": host_of(address),
+        "PADDLE_PORT": port_of(address),
         "PADDLE_CURRENT_ENDPOINT": address,
     }
     servers = [member for member in spec.members if member.task.role in SERVERS]

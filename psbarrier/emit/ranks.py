@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from attrs import frozen
 
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.spec import ClusterSpec, MemberSpec, Task
+from psbarrier.spec import ClusterSpec, MemberSpec, Task, host_of
 
 FIRST = ("chief", "master")
 """The roles whose one task is rank 0."""
@@ -54,12 +54,12 @@ class Place:
     @property
     def host(self) -> str:
         """The host of this process."""
-        return host(self.ranked[self.position].address)
+        return host_of(self.ranked[self.position].address)
 
     @property
     def on_host(self) -> int:
         """The rank among the processes of the same host."""
-        before = sum(host(member.address) == self.host for member in self.ranked[: self.position])
+        before = sum(host_of(member.address) == self.host for member in self.ranked[: self.position])
         return before * self.local.size + self.local.rank
 
     @property
@@ -77,7 +77,7 @@ class Place:
 def place(spec: ClusterSpec, task: Task, local: Local = Local()) -> Place:
     """The place of a process of `task`."""
     ranked = in_order(spec.members)
-    hosts = Counter(host(member.address) for member in ranked)
+    hosts = Counter(host_of(member.address) for member in ranked)
     return Place(ranked, hosts, [member.task for member in ranked].index(task), local)
 
 
@@ -106,20 +106,10 @@ def check_workers(spec: ClusterSpec, framework: str) -> None:
             )
 
 
-def host(address: str) -> str:
-    """The host of "host:port" or "[ipv6]:port", without brackets."""
-    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-
-
-def port(address: str) -> str:
-    """The port of "host:port"."""
-    return address.rpartition(":")[2]
-
-
 def check_no_ipv6(spec: ClusterSpec, reason: str) -> None:
     """Refuse addresses that a framework cannot take, with its reason."""
     for member in spec.members:
-        if ":" in host(member.address):
+        if ":" in host_of(member.address):
             raise InvalidArgumentError(
                 f"{reason}, and {member.task} has {member.address!r}: give an IPv4 address or a name"
             )

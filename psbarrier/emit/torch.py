@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from psbarrier.emit import ranks
 from psbarrier.emit.ranks import Local
-from psbarrier.spec import ClusterSpec, Task
+from psbarrier.spec import ClusterSpec, Task, host_of, port_of
 
 
 def environment(spec: ClusterSpec, task: Task, local: Local) -> dict[str, str]:
     """The variables of one process of `task`; InvalidArgumentError for more than one chief or master."""
     ranks.check_first(spec, "PyTorch")
     place = ranks.place(spec, task, local)
-    address, port = ranks.host(place.first.address), ranks.port(place.first.address)
+    address, port = host_of(place.first.address), port_of(place.first.address)
     return {
         "MASTER_ADDR": address,
         "MASTER_PORT": port,

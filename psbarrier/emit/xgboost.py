@@ -10,7 +10,7 @@ kept its address, the program must try for a minute to open it, and the other ra
 from __future__ import annotations
 
 from psbarrier.emit import ranks
-from psbarrier.spec import ClusterSpec, Task
+from psbarrier.spec import ClusterSpec, Task, host_of, port_of
 
 
 def environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
@@ -18,8 +18,8 @@ def environment(spec: ClusterSpec, task: Task) -> dict[str, str]:
     ranks.check_workers(spec, "XGBoost")
     place = ranks.place(spec, task)
     return {
-        "DMLC_TRACKER_URI": ranks.host(place.first.address),
-        "DMLC_TRACKER_PORT": ranks.port(place.first.address),
+        "DMLC_TRACKER_URI": host_of(place.first.address),
+        "DMLC_TRACKER_PORT": port_of(place.first.address),
         "DMLC_TASK_ID": str(place.rank).zfill(len(str(place.size - 1))),
         "DMLC_NUM_WORKER": str(place.size),
     }

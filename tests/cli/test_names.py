@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cli.helpers import finished, run_args, unique
-from psbarrier.cli.names import host_of, resolves, wait_for_names
+from psbarrier.cli.names import resolves, wait_for_names
 from psbarrier.embedded import EtcdServer
 from psbarrier.errors import GateTimeoutError
 from psbarrier.flows.effects import Progress
-from psbarrier.spec import ClusterSpec
+from psbarrier.spec import ClusterSpec, host_of
 
 SPEC = ClusterSpec.from_addresses({"ps": ["10.0.0.1:1", "[fd00::1]:1"], "worker": ["ctr-0.ctr:1", "ctr-1.ctr:1"]})
 
