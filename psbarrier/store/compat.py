@@ -17,6 +17,7 @@ import ast
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 import warnings
@@ -26,6 +27,7 @@ from typing import Any
 
 _PACKAGE = "etcd3.etcdrpc"
 _FILES = ("kv", "auth", "rpc")  # each after those it depends on
+_DESCRIPTION = re.compile(r"serialized_pb=_b\(('(?:[^'\\\n]|\\.)*')\)")
 _lock = threading.Lock()
 _loaded: ModuleType | None = None
 
@@ -108,11 +110,10 @@ def _installed_sources() -> dict[str, str]:
 
 def _serialized_description(source: str) -> bytes:
     """The value of the first `serialized_pb=_b('…')`: the whole .proto file, serialized."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.keyword) and node.arg == "serialized_pb" and isinstance(node.value, ast.Call):
-            text = ast.literal_eval(node.value.args[0])
-            return str(text).encode("latin1")
-    raise ImportError("The installed etcd3 holds no message descriptions; psbarrier needs etcd3 0.12.")
+    found = _DESCRIPTION.search(source)  # to parse the whole of it takes longer than all else here together
+    if found is None:
+        raise ImportError("The installed etcd3 holds no message descriptions; psbarrier needs etcd3 0.12.")
+    return str(ast.literal_eval(found[1])).encode("latin1")
 
 
 def _build_modules(sources: dict[str, str]) -> dict[str, ModuleType]:

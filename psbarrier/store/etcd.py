@@ -36,6 +36,9 @@ from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.tls import TLS
 from psbarrier.store.watching import Watching
 
+# Whoever imports this is about to talk to etcd, and a hundred processes that begin to talk at once should have it behind them.
+compat.load()
+
 # close() gives its threads so many seconds to end.
 _CLOSING = 2.0
 
