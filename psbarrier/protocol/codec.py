@@ -37,7 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 def encode_text(fields: Mapping[str, Any]) -> str:
     """The canonical JSON of `fields`, with the format's version added; never compressed."""
-    return json.dumps({"v": VERSION, **fields}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode({"v": VERSION, **fields})
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
@@ -52,7 +52,7 @@ def decode(key: str, value: bytes, build: Callable[[Fields], T], *, most: int = 
     A value of more than `most` bytes, decompressed, is not even looked at.
     """
     try:
-        fields = json.loads(_text(value, most), parse_constant=_refuse)
+        fields = _DECODER.decode(_text(value, most))
         if not isinstance(fields, dict):
             raise TypeError("not a JSON object")
         if fields.get("v") != VERSION:
@@ -87,6 +87,11 @@ def _text(value: bytes, most: int) -> str:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+# Made once: json.dumps and json.loads make new ones for each value when they are asked for anything out of the ordinary.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def whole_text(value: str) -> str:
