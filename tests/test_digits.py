@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 AT_ONCE = 3  # jobs; more would only wait for the processor
 EXIT = 2.0  # seconds after the last worker's end in which every ps ends by itself
-LONG = {"DIGITS_EPOCHS": "200", "PSBARRIER_TTL": "2"}  # long enough to break it in the middle
+LONG = {"DIGITS_EPOCHS": "100", "PSBARRIER_TTL": "2"}  # long enough to break it in the middle
 
 
 def name() -> str:
@@ -80,7 +80,7 @@ def test_a_restarted_worker_resumes_where_the_others_are(etcd: EtcdServer, tmp_p
         job["worker/0"].kill()
         job.start("worker/0")
         assert job.results() == dict.fromkeys(TASKS, 0), job.everything
-        assert "epoch 200 of" in job["worker/0"].text
+        assert "epoch 100 of" in job["worker/0"].text
         assert "epoch 20 of" not in job["worker/0"].text
         assert accuracy(job["worker/0"].text) >= 0.93
 

@@ -85,7 +85,7 @@ def test_the_whole_job_runs_with_one_command(tmp_path: Path) -> None:
 )
 def test_a_killed_task_is_started_again_and_the_training_goes_on(tmp_path: Path, victim: str) -> None:
     """The second incarnation has another address, and is in the second epoch's spec."""
-    with local(tmp_path, "--max-restarts", "1", epochs=200) as job:
+    with local(tmp_path, "--max-restarts", "1", epochs=100) as job:
         job.kill(victim)
         assert job.result() == 0, job.text
         assert accuracy(job.text) >= 0.93
@@ -97,7 +97,7 @@ def test_a_killed_task_is_started_again_and_the_training_goes_on(tmp_path: Path,
 
 def test_without_restarts_a_killed_ps_ends_everything(tmp_path: Path) -> None:
     """Soon, with an error: each of the others names the task, what became of it, and when."""
-    with local(tmp_path, epochs=2000) as job:
+    with local(tmp_path, epochs=1000) as job:
         job.kill("ps/0")
         assert job.result() not in (0, None), job.text
         when = r"ps/0 crashed: its command was killed by SIGKILL at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
