@@ -33,6 +33,8 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousTimeoutError,
 )
 
+# What connecting would import: here, and not when all nodes of a job begin to.
+import psbarrier.store.etcd  # noqa: F401
 from psbarrier.address import default_address
 from psbarrier.connect import open_store
 from psbarrier.errors import (
