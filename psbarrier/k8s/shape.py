@@ -106,10 +106,12 @@ class Whole:
 
     least: int = 0
     most: int = 2**31 - 1
+    hint: str = ""
 
     def take(self, value: Any, path: Path = ()) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
-            raise MisfitError.at(path, f"is {shown(value)}: write a whole number from {self.least} to {self.most}")
+            hint = self.hint or f"a whole number from {self.least} to {self.most}"
+            raise MisfitError.at(path, f"is {shown(value)}: write {hint}")
         return int(value)
 
     def schema(self) -> dict[str, Any]:

@@ -144,6 +144,7 @@ class Node:
         self._secrets = {each["metadata"]["name"]: each["data"] for each in secrets}
         self._numbers = itertools.count()
         self._all: list[Pod] = []
+        self._mounts: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
         self._files = tempfile.TemporaryDirectory(prefix="pods-")  # a short path, for sockets are to stand in it
@@ -163,11 +164,12 @@ class Node:
         pod.output = self._folder / f"{next(self._numbers):03d}-{pod.name}.txt"
         own = Path(self._files.name) / pod.uid[:8]  # what a container leaves behind goes with it
         own.mkdir()
-        mounts = self._mount(pod, own)
+        mounts = self._mount(pod, own) | _looked_at(pod, own)
+        self._mounts[pod.uid] = mounts
         environment = {name: _below(mounts, value) for name, value in pod.environment().items()}
         with pod.output.open("wb") as file:
             pod.process = subprocess.Popen(
-                pod.command(),
+                [_below(mounts, each) for each in pod.command()],
                 env=kept | environment | {_MARK: pod.uid, "TMPDIR": str(own)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -190,6 +192,11 @@ class Node:
                 file.chmod(source["defaultMode"])
             found[mount["mountPath"]] = str(here)
         return found
+
+    def ready(self, pod: Pod) -> bool:
+        """What its readiness probe says now."""
+        probe = pod.container["readinessProbe"]["exec"]["command"]
+        return not subprocess.run([_below(self._mounts[pod.uid], each) for each in probe], check=False).returncode
 
     def again(self, pod: Pod) -> Pod:
         """The Pod that Kubernetes makes in place of this one, under another address, and started."""
@@ -233,6 +240,12 @@ def _below(mounts: dict[str, str], value: str) -> str:
     for path, here in mounts.items():
         value = value.replace(path, here)
     return value
+
+
+def _looked_at(pod: Pod, own: Path) -> dict[str, str]:
+    """The files that its probe looks at: each container has a /tmp of its own."""
+    probe = pod.container.get("readinessProbe", {}).get("exec", {"command": []})["command"]
+    return {each: str(own / Path(each).name) for each in probe if each.startswith("/tmp/")}
 
 
 def _processes(uid: str) -> list[int]:

@@ -255,6 +255,26 @@ def test_status_answers_why_a_job_does_not_start(api: FakeApi, k8s: Any) -> None
     ]
 
 
+def test_nobody_waits_for_the_rest_of_an_elastic_role(api: FakeApi, k8s: Any, tmp_path: Path) -> None:
+    """As long as its least is there; else for the first one that does not run."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "name: ctr\nimage: a\ncommand: [a]\nroles: {worker: {replicas: {min: 2, max: 4}}}\netcd: {endpoints: ['e:1']}\n"
+    )
+    assert k8s("submit", str(file)).exit_code == 0
+    waiting = container(waiting={"reason": "ErrImagePull"})
+    for index, status in enumerate(({"phase": "Running"}, waiting, {"phase": "Running"})):
+        made = pod(index, status)
+        made["metadata"]["labels"]["app.kubernetes.io/instance"] = "ctr"
+        api.put("pods", made)
+    now = json.loads(k8s("status", str(file), "--json").output)
+    assert [row["task"] for row in now["rows"] if row["trouble"]] == ["worker/1", "worker/3"]
+    assert now["verdict"].startswith("all Pods run or come")
+    made["status"] = waiting
+    now = json.loads(k8s("status", str(file), "--json").output)
+    assert now["verdict"] == "the job waits for worker/1 (ErrImagePull), and 2 more"
+
+
 def test_the_newest_pod_of_a_task_counts(api: FakeApi, k8s: Any) -> None:
     """Not the one that it replaced, nor one that is going away."""
     assert k8s("submit", str(FIRST)).exit_code == 0
