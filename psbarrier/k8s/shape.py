@@ -7,6 +7,7 @@ describes itself. `take` is idempotent, so a value that was read once may be giv
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +43,7 @@ def dotted(path: Path) -> str:
     return f"{text.removeprefix('.')} " if text else ""
 
 
+@functools.cache
 def camel(name: str) -> str:
     """A field's name in a file: `max_restarts` is `maxRestarts` there."""
     first, *rest = name.split("_")
