@@ -28,6 +28,7 @@ from psbarrier.cli.muster import muster
 from psbarrier.cli.names import wait_for_names
 from psbarrier.cli.outcome import Epoch, Event, Exited, Mustered, Outcome, Over, Stop, Tied, Trouble
 from psbarrier.cli.plan import Plan
+from psbarrier.cli.ready import ReadyFile
 from psbarrier.cli.spawning import spawn, write_cluster
 from psbarrier.cli.surroundings import Surroundings
 from psbarrier.errors import ClosedError, InvalidArgumentError, MalformedValueError, PsBarrierError, SlotLostError
@@ -53,6 +54,7 @@ class Launch:
         self._member: Member | None = None
         self._child: Child | None = None
         self._anchor: Anchor | None = None
+        self._ready = ReadyFile(plan.ready_file)
         self._spec: ClusterSpec | None = None
         self._handover: Handover | None = None
         self._why: Stop | Over | Trouble | None = None
@@ -113,6 +115,7 @@ class Launch:
             while not isinstance(self._events.get(), Exited):
                 pass
             self._child.clear()
+            self._ready.remove()
 
     # -- what happens
 
@@ -216,6 +219,7 @@ class Launch:
             self._anchor = Anchor.cast(self._around.workspace.socket(), lambda: self._events.put(Tied()))
             self._handover = evolve(member.handover(), tether=self._anchor.path if self._anchor else "")
             child = self._child = spawn(self.plan, self._around, spec, self._handover)
+            self._ready.make()
         except InvalidArgumentError as error:
             return report.refuse(member, error)
         except PsBarrierError as error:
@@ -300,6 +304,7 @@ class Launch:
         """The command has ended. The others are told first, and then what it left behind is ended, which may take long."""
         asked = self._end_at is None
         self._child = self._end_at = None
+        self._ready.remove()
         if self._anchor is not None:
             self._anchor.close()
         if self._why is None and self._restarting and self._spec is not None:

@@ -42,6 +42,7 @@ class Plan:
     on_epoch: Literal["ignore", "restart"] | None = None
     """What to do when a member was replaced; None: what the frameworks need."""
     resolve: bool = False
+    ready_file: str | None = None
 
     @property
     def restarts(self) -> bool:

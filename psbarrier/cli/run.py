@@ -50,6 +50,11 @@ SETTINGS = {"allow_interspersed_args": False}  # what follows the command's name
     "--gate-timeout", type=float, default=GATE_TIMEOUT, show_default=True, help="Seconds to wait for the others."
 )
 @click.option("--resolve", is_flag=True, help="Then wait until the names in all addresses can be resolved, too.")
+@click.option(
+    "--ready-file",
+    metavar="FILE",
+    help="A file that is there while COMMAND runs, and only then: for a readiness probe.",
+)
 @click.option("--grace", type=float, default=GRACE, show_default=True, help="Seconds between SIGTERM and SIGKILL.")
 @emit_options
 @etcd_options

@@ -5,11 +5,12 @@ the package `kubernetes`: `pip install 'psbarrier[k8s]'` brings both.
 """
 
 from psbarrier.k8s.manifests import manifests
-from psbarrier.k8s.parts import Etcd, Scheduling, SecretFiles, Toleration, User, Variable, Volume
+from psbarrier.k8s.parts import Elastic, Etcd, Scheduling, SecretFiles, Toleration, User, Variable, Volume
 from psbarrier.k8s.quantity import Resources
 from psbarrier.k8s.template import JobTemplate, Role, warnings
 
 __all__ = [
+    "Elastic",
     "Etcd",
     "JobTemplate",
     "Resources",

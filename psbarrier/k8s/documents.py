@@ -6,6 +6,7 @@ Kubernetes' reader takes 1e3 for a number, which Python's does not.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -73,6 +74,7 @@ def _scalar(value: Any) -> str:
     return "[]" if isinstance(value, list | tuple) else repr(value)
 
 
+@functools.lru_cache(maxsize=4096)  # the Pods of a job have nearly all texts in common
 def _text(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text

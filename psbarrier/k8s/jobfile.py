@@ -79,11 +79,11 @@ class _Reader:
             raise self.fail(line, f"{dotted(path)}cannot be read: {str(error).splitlines()[0]}") from error
         if isinstance(value, bool | str) or value is None:
             return value
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and ":" not in node.value:  # YAML 1.1 takes 2:8 for 128, as of minutes
             number = WrittenInt(value) if isinstance(value, int) else WrittenFloat(value)
             number.text = str(node.value)
             return number
-        return str(node.value)  # a date, say, which is a text to us
+        return str(node.value)  # a date or a time, say, which is a text to us
 
 
 def load(text: str, name: str = "the job file") -> JobTemplate:

@@ -53,13 +53,15 @@ def _jobs(job: JobTemplate, run: str | None) -> list[Manifest]:
         identity = Identity(None, f"{base}-$(PSBARRIER_SLOT)", run)
         spec = _job_spec(job, identity, job.replicas.size)
         spec["successPolicy"] = {"rules": [{"succeededIndexes": deciding_slots(job)}]}
-        return [_service(job, run), _object(job, "batch/v1", "Job", base, identity, spec)]
+        only = _object(job, "batch/v1", "Job", base, identity, spec)
+        return [_service(job, run), _partly(job, job.replicas.roles[0], only)]
     run = run or fixed_run(job)
     found = [_service(job, run)]
     for role, count in job.replicas.counts:
         name = f"{base}-{naming.role_label(role)}"
         identity = Identity(role, f"{name}-$(PSBARRIER_INDEX)", run)
-        found.append(_object(job, "batch/v1", "Job", name, identity, _job_spec(job, identity, count)))
+        each = _object(job, "batch/v1", "Job", name, identity, _job_spec(job, identity, count))
+        found.append(_partly(job, role, each))
     return found
 
 
@@ -177,6 +179,14 @@ def _kueue(job: JobTemplate) -> dict[str, str]:
     return {"kueue.x-k8s.io/queue-name": job.scheduling.queue or ""} if job.scheduling.system == "kueue" else {}
 
 
+def _partly(job: JobTemplate, role: str, each: Manifest) -> Manifest:
+    """Kueue may start the Job of an elastic role with fewer Pods than the most."""
+    if job.scheduling.system == "kueue" and role in job.replicas.elastic_roles:
+        least = str(job.replicas.minimum(role))
+        each["metadata"]["annotations"] = {"kueue.x-k8s.io/job-min-parallelism": least}
+    return each
+
+
 def _kueue_group(job: JobTemplate) -> dict[str, str]:
     """Bare Pods are admitted together."""
     named = {"kueue.x-k8s.io/pod-group-name": naming.job_label(job.name)}
@@ -189,7 +199,7 @@ def _pod_group(job: JobTemplate) -> list[Manifest]:
     system = job.scheduling.system or ""
     if system not in apis:
         return []
-    spec: Manifest = {"minMember": job.replicas.size}
+    spec: Manifest = {"minMember": job.replicas.least_size()}
     spec |= {"queue": job.scheduling.queue} if job.scheduling.queue else {}
     metadata = _metadata(job, naming.job_label(job.name), "gang", None)
     return [{"apiVersion": apis[system], "kind": "PodGroup", "metadata": metadata, "spec": spec}]

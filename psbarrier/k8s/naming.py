@@ -6,6 +6,7 @@ object it may have to be changed and cut; then a hash of the original is added, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -28,6 +29,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 """Both an annotation and a label (from 1.28 on) of the Pods of an Indexed Job."""
 
 
+@functools.lru_cache(maxsize=1024)
 def label(name: str, longest: int) -> str:
     """`name` as a DNS label that begins with a letter, of at most `longest` characters; the same for the same name.
 

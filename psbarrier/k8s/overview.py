@@ -87,7 +87,7 @@ def join(
         state=state,
         rows=rows,
         notes=tuple(notes),
-        verdict=_verdict(rows, known, state)
+        verdict=_verdict(_awaited(job, rows), known, state)
         if exists
         else "it is not in the cluster: submit it with psbarrier k8s submit",
         exists=exists,
@@ -99,6 +99,14 @@ def _row(task: Task, pod: PodStatus | None, known: Known | None, *, over: bool) 
     if pod is None:
         return Row(str(task), "", "", "no Pod", said, trouble=not over and not (known and known.over))
     return Row(str(task), pod.name, pod.node, pod.state, said, pod.trouble)
+
+
+def _awaited(job: JobTemplate, rows: Sequence[Row]) -> list[Row]:
+    """The rows without those of an elastic role that is not short of its least: nobody waits for them."""
+    well = {Task.parse(row.task) for row in rows if not row.trouble}
+    short = set(job.replicas.short_of(well))
+    spare = job.replicas.elastic_roles - {task.role for task in short}
+    return [row for row in rows if Task.parse(row.task).role not in spare or not row.trouble]
 
 
 def _verdict(rows: Sequence[Row], known: Known | None, state: str) -> str:

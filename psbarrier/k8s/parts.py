@@ -30,6 +30,18 @@ SECRET_FOLDER = "/etc/psbarrier/etcd"
 
 
 @frozen
+class Elastic(Described):
+    """How many tasks a role has, when they may come and go: the job starts with the least, and never has more than the most."""
+
+    min: int = part(Whole(1, 100_000), "How many tasks there must be.")
+    max: int = part(Whole(1, 100_000), "How many tasks there may be.")
+
+    def check(self) -> None:
+        if self.min > self.max:
+            raise MisfitError.at((), f"has a min of {self.min}, more than its max of {self.max}")
+
+
+@frozen
 class Variable(Described):
     """An environment variable: a text, or where it comes from."""
 

@@ -10,6 +10,8 @@ from psbarrier.k8s.identity import Identity, address, literal
 from psbarrier.k8s.template import JobTemplate, Role
 
 CONTAINER = "task"
+READY = "/tmp/psbarrier.ready"
+"""The file that `psbarrier run` has there while the command runs."""
 _EXTRA_GRACE = 15  # seconds in which psbarrier run reports the end of a command that took all of its own grace
 
 
@@ -93,6 +95,7 @@ def _container(job: JobTemplate, role: Role, identity: Identity) -> dict[str, An
         "env": [*own, *_settings(job), *(value.manifest(name) for name, value in role.env.items())],
         "ports": [{"name": CONTAINER, "containerPort": port}],
     }
+    container |= {"readinessProbe": _probe()} if job.readiness else {}
     container |= {"imagePullPolicy": job.image_pull_policy} if job.image_pull_policy else {}
     resources = role.resources.manifest() if role.resources else {}
     container |= {"resources": resources} if resources else {}
@@ -102,9 +105,15 @@ def _container(job: JobTemplate, role: Role, identity: Identity) -> dict[str, An
     return container | ({"volumeMounts": mounts} if mounts else {})
 
 
+def _probe() -> dict[str, Any]:
+    """A Pod is ready while its command runs, so that whoever waits at the gate is not. Looking costs no Python."""
+    return {"exec": {"command": ["test", "-e", READY]}, "periodSeconds": 5}
+
+
 def _options(job: JobTemplate) -> list[str]:
     """What `psbarrier run` reads no variable for."""
     options = [f"--gate-timeout={job.gate_timeout:g}", f"--grace={job.grace}"]
+    options += [f"--ready-file={READY}"] if job.readiness else []
     options += ["--resolve"] if job.address == "dns" else []
     options += [f"--emit={name}" for name in job.emit]
     options += [f"--on-epoch={job.on_epoch}"] if job.on_epoch else []
@@ -121,12 +130,20 @@ def _settings(job: JobTemplate) -> list[dict[str, Any]]:
         "PSBARRIER_LOSS_GRACE": _pairs(grace.items()) if isinstance(grace, Mapping) else f"{grace:g}",
         "PSBARRIER_MAX_RESTARTS": job.max_restarts,
         "PSBARRIER_RETENTION": f"{job.retention:g}",
+        **_elastic(job),
         "PSBARRIER_TTL": job.ttl,
         "PSBARRIER_JOIN_TIMEOUT": f"{job.join_timeout:g}",
     }
     if job.success is not None:
         pairs["PSBARRIER_SUCCESS"] = ",".join(job.success)
     return [literal(name, value) for name, value in pairs.items()]
+
+
+def _elastic(job: JobTemplate) -> dict[str, object]:
+    """What only a job with an elastic role has to be told."""
+    if not job.replicas.elastic():
+        return {}
+    return {"PSBARRIER_LAST_CALL": f"{job.last_call:g}", "PSBARRIER_SETTLING": f"{job.settling:g}"}
 
 
 def _pairs(items: Iterable[tuple[str, float]]) -> str:

@@ -7,6 +7,7 @@ describes itself. `take` is idempotent, so a value that was read once may be giv
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +43,7 @@ def dotted(path: Path) -> str:
     return f"{text.removeprefix('.')} " if text else ""
 
 
+@functools.cache
 def camel(name: str) -> str:
     """A field's name in a file: `max_restarts` is `maxRestarts` there."""
     first, *rest = name.split("_")
@@ -106,10 +108,12 @@ class Whole:
 
     least: int = 0
     most: int = 2**31 - 1
+    hint: str = ""
 
     def take(self, value: Any, path: Path = ()) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
-            raise MisfitError.at(path, f"is {shown(value)}: write a whole number from {self.least} to {self.most}")
+            hint = self.hint or f"a whole number from {self.least} to {self.most}"
+            raise MisfitError.at(path, f"is {shown(value)}: write {hint}")
         return int(value)
 
     def schema(self) -> dict[str, Any]:

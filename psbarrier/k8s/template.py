@@ -11,9 +11,9 @@ from psbarrier.emit import FORMATS
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.k8s import parts
 from psbarrier.k8s.fields import Described, Part, part
-from psbarrier.k8s.parts import Etcd, Scheduling, Toleration, User, Variable, Volume
+from psbarrier.k8s.parts import Elastic, Etcd, Scheduling, Toleration, User, Variable, Volume
 from psbarrier.k8s.quantity import Resources
-from psbarrier.k8s.shape import Either, Items, MisfitError, Native, OneOf, Path, Seconds, Table, Text, Whole
+from psbarrier.k8s.shape import Either, Items, MisfitError, Native, OneOf, Path, Seconds, Table, Text, Whole, YesNo
 from psbarrier.policy import MIN_RETENTION, Policy
 from psbarrier.spec import Replicas, check_name
 
@@ -28,6 +28,12 @@ AFFINITY = Native(dict, "a Pod's affinity: nodeAffinity, podAffinity, podAntiAff
 SPREAD = Native(list, "a Pod's list of topologySpreadConstraints")
 PORT = Whole(1, 65535)
 
+COUNT = Either(
+    lambda value: isinstance(value, Mapping | Elastic),
+    Part(Elastic),
+    Whole(1, 100_000, "a whole number from 1 to 100000, or {min: 2, max: 8} for tasks that come and go"),
+)
+
 _OURS = ("PSBARRIER_", "JOB_COMPLETION_INDEX")
 
 
@@ -35,7 +41,7 @@ _OURS = ("PSBARRIER_", "JOB_COMPLETION_INDEX")
 class Role(Described):
     """One role: how many tasks, and what its Pods have in place of what the job says for all. (`env` is added to the job's.)"""
 
-    replicas: int = part(Whole(1, 100_000), "How many tasks.")
+    replicas: int | Elastic = part(COUNT, "How many tasks; or the least and the most, if they may come and go.")
     image: str | None = part(parts.IMAGE, "Its image.", default=None)
     command: tuple[str, ...] | None = part(COMMAND, "Its command.", default=None)
     env: Mapping[str, Variable] = part(parts.ENV, "Its further variables.", factory=dict)
@@ -90,6 +96,11 @@ class JobTemplate(Described):
         default="ip",
     )
     port: int = part(PORT, "Where the tasks listen.", default=2222)
+    readiness: bool = part(
+        YesNo(),
+        "Whether a Pod is ready only while its command runs; needs the program test in the image.",
+        default=True,
+    )
     emit: tuple[str, ...] = part(Items(OneOf(FORMATS)), "Frameworks to set variables for.", factory=tuple)
     on_epoch: str | None = part(
         OneOf(("ignore", "restart")), "What becomes of the command when another task was replaced.", default=None
@@ -104,6 +115,12 @@ class JobTemplate(Described):
     )
     max_restarts: int = part(Whole(0, 1000), "Crashes of one task that are forgiven.", default=0)
     retention: float = part(Seconds(MIN_RETENTION), "How long etcd keeps the run after its last task.", default=3600.0)
+    last_call: float = part(
+        Seconds(), "How long a job with an elastic role, once its least is there, waits for more.", default=30.0
+    )
+    settling: float = part(
+        Seconds(), "How long nothing must change before such a job goes on with those who are there.", default=3.0
+    )
     clean_up_after: int | None = part(
         Whole(0), "How long Kubernetes keeps a Job that has ended; never longer than retention.", default=None
     )
@@ -145,12 +162,13 @@ class JobTemplate(Described):
     @property
     def replicas(self) -> Replicas:
         """How many tasks each role has."""
-        return Replicas.of({name: role.replicas for name, role in self.roles.items()})
+        counts = {name: role.replicas for name, role in self.roles.items()}
+        return Replicas.of({name: (n.min, n.max) if isinstance(n, Elastic) else n for name, n in counts.items()})
 
     @property
     def policy(self) -> Policy:
         """What the tasks agree on."""
-        return Policy(self.success, self.loss_grace, self.max_restarts, self.retention)
+        return Policy(self.success, self.loss_grace, self.max_restarts, self.retention, self.last_call, self.settling)
 
     @property
     def deciding(self) -> tuple[str, ...]:
@@ -159,7 +177,13 @@ class JobTemplate(Described):
 
     @property
     def alike(self) -> bool:
-        """Whether the Pods of all roles are the same, so that one Job can have them all."""
+        """Whether one Job can have the Pods of all roles: they are the same, and no role but an only one is elastic.
+
+        An elastic role has a Job of its own, whose parallelism can be changed while it runs: in one Job Kubernetes might
+        then take away a Pod of another role.
+        """
+        if len(self.roles) > 1 and self.replicas.elastic():
+            return False
         bare = [evolve(self.of(role), replicas=1) for role in self.roles]
         return all(each == bare[0] for each in bare)
 

@@ -64,6 +64,31 @@ def test_a_command_is_told_who_it_is(etcd: EtcdServer, tmp_path: Path) -> None:
     assert not Path(variables["PSBARRIER_CLUSTER_FILE"]).parent.exists()
 
 
+def test_the_ready_file_is_there_while_the_command_runs(etcd: EtcdServer, tmp_path: Path) -> None:
+    """Not while it waits at the gate, even if a former process left one behind; and not afterwards."""
+    ready, job = tmp_path / "ready", unique()
+    ready.touch()
+    args = run_args(job, "--ready-file", str(ready), replicas=TWO)
+    with psbarrier(tmp_path, etcd, *args, *BLOCK) as waiting:
+        assert eventually(lambda: "0 of 2" in waiting.err or "1 of 2" in waiting.err, PATIENCE), waiting.text
+        assert not ready.exists()
+        with psbarrier(tmp_path, etcd, *run_args(job, role="ps", replicas=TWO), *BLOCK):
+            assert waiting.says("up"), waiting.text
+            assert eventually(ready.exists, PATIENCE)
+            waiting.send(signal.SIGTERM)
+            assert waiting.code() == 143
+    assert not ready.exists()
+
+
+def test_a_ready_file_that_cannot_be_is_refused(etcd: EtcdServer, tmp_path: Path) -> None:
+    """Before anything is known of the task in etcd."""
+    job = unique()
+    for path, words in ((tmp_path / "none" / "ready", "in a folder that is there"), (tmp_path, "cannot be replaced")):
+        command = finished(tmp_path, etcd, *run_args(job, "--ready-file", str(path)), "true")
+        assert (command.code(), words in command.err) == (2, True), command.text
+    assert not keys(etcd, job)
+
+
 @pytest.mark.parametrize(("exit_code", "code"), [(7, 7), (112, 1)])
 def test_a_commands_own_code_passes_through(etcd: EtcdServer, tmp_path: Path, exit_code: int, code: int) -> None:
     """Except what psbarrier itself means something by."""

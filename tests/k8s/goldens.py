@@ -13,6 +13,7 @@ from psbarrier.k8s.jobfile import load
 from psbarrier.k8s.manifests import KINDS
 
 FOLDER = Path(__file__).parent / "golden"
+FIRST = FOLDER / "first" / "described.yaml"
 CASES = [(folder.name, kind) for folder in sorted(FOLDER.iterdir()) for kind in KINDS]
 
 

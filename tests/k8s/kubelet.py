@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,11 +27,12 @@ from helpers import eventually
 
 Object = dict[str, Any]
 
+NOTHING: Mapping[str, Mapping[str, str]] = {}
 _MARK = "TEST_POD_UID"
 _REFERENCE = re.compile(r"\$(\$|\(([-._a-zA-Z0-9]+)\))")
 
 
-def expand(text: str, known: dict[str, str]) -> str:
+def expand(text: str, known: Mapping[str, str]) -> str:
     """`$(NAME)` becomes what is known of NAME, and stays if nothing is; `$$` becomes `$`."""
 
     def one(match: re.Match[str]) -> str:
@@ -62,20 +63,23 @@ class Pod:
         (found,) = self.spec["containers"]
         return dict(found)
 
-    def environment(self) -> dict[str, str]:
-        """The container's variables, as its process sees them."""
+    def environment(self, configs: Mapping[str, Mapping[str, str]] = NOTHING) -> dict[str, str]:
+        """The container's variables, as its process sees them; `configs` are the ConfigMaps that there are."""
         known: dict[str, str] = {}
         for variable in self.container["env"]:
             if "value" in variable:
                 known[variable["name"]] = expand(variable["value"], known)
+            elif "configMapKeyRef" in variable["valueFrom"]:
+                source = variable["valueFrom"]["configMapKeyRef"]
+                known[variable["name"]] = configs[source["name"]][source["key"]]
             else:
                 known[variable["name"]] = self._field(variable["valueFrom"]["fieldRef"]["fieldPath"])
         # The Job controller adds this one to every container of an Indexed Job.
         index = self.annotations.get("batch.kubernetes.io/job-completion-index")
         return known | ({} if index is None else {"JOB_COMPLETION_INDEX": index})
 
-    def command(self) -> list[str]:
-        known = self.environment()
+    def command(self, known: Mapping[str, str]) -> list[str]:
+        """What is started, with the variables that it refers to."""
         return [expand(each, known) for each in (*self.container["command"], *self.container.get("args", []))]
 
     def _field(self, path: str) -> str:
@@ -137,13 +141,18 @@ def _indexed(name: str, spec: Object, more: dict[str, str]) -> list[Pod]:
 
 
 class Node:
-    """Where the Pods run. A context manager; leaving it leaves none of their processes behind."""
+    """Where the Pods run. A context manager; leaving it leaves none of their processes behind.
+
+    `configs` are the ConfigMaps, which a Pod reads when it starts.
+    """
 
     def __init__(self, folder: Path, secrets: Iterable[Object] = ()) -> None:
         self._folder = folder
         self._secrets = {each["metadata"]["name"]: each["data"] for each in secrets}
+        self.configs: dict[str, dict[str, str]] = {}
         self._numbers = itertools.count()
         self._all: list[Pod] = []
+        self._mounts: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
         self._files = tempfile.TemporaryDirectory(prefix="pods-")  # a short path, for sockets are to stand in it
@@ -163,11 +172,13 @@ class Node:
         pod.output = self._folder / f"{next(self._numbers):03d}-{pod.name}.txt"
         own = Path(self._files.name) / pod.uid[:8]  # what a container leaves behind goes with it
         own.mkdir()
-        mounts = self._mount(pod, own)
-        environment = {name: _below(mounts, value) for name, value in pod.environment().items()}
+        mounts = self._mount(pod, own) | _looked_at(pod, own)
+        self._mounts[pod.uid] = mounts
+        known = pod.environment(self.configs)
+        environment = {name: _below(mounts, value) for name, value in known.items()}
         with pod.output.open("wb") as file:
             pod.process = subprocess.Popen(
-                pod.command(),
+                [_below(mounts, each) for each in pod.command(known)],
                 env=kept | environment | {_MARK: pod.uid, "TMPDIR": str(own)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -190,6 +201,11 @@ class Node:
                 file.chmod(source["defaultMode"])
             found[mount["mountPath"]] = str(here)
         return found
+
+    def ready(self, pod: Pod) -> bool:
+        """What its readiness probe says now."""
+        probe = pod.container["readinessProbe"]["exec"]["command"]
+        return not subprocess.run([_below(self._mounts[pod.uid], each) for each in probe], check=False).returncode
 
     def again(self, pod: Pod) -> Pod:
         """The Pod that Kubernetes makes in place of this one, under another address, and started."""
@@ -233,6 +249,12 @@ def _below(mounts: dict[str, str], value: str) -> str:
     for path, here in mounts.items():
         value = value.replace(path, here)
     return value
+
+
+def _looked_at(pod: Pod, own: Path) -> dict[str, str]:
+    """The files that its probe looks at: each container has a /tmp of its own."""
+    probe = pod.container.get("readinessProbe", {}).get("exec", {"command": []})["command"]
+    return {each: str(own / Path(each).name) for each in probe if each.startswith("/tmp/")}
 
 
 def _processes(uid: str) -> list[int]:

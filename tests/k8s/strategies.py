@@ -102,6 +102,7 @@ roles = st.dictionaries(
     names,
     st.one_of(
         st.integers(1, 5),
+        st.just({"replicas": {"min": 2, "max": 4}}),
         st.fixed_dictionaries(
             {"replicas": st.sampled_from([1, 2, 60])}, optional={"image": images, "command": commands, **placement}
         ),
@@ -133,6 +134,9 @@ options = some(
     imagePullSecrets=st.lists(labels, max_size=2, unique=True),
     serviceAccount=labels,
     launcher=st.just(["python", "-m", "psbarrier.cli.main"]),
+    readiness=st.booleans(),
+    lastCall=seconds,
+    settling=seconds,
     address=st.sampled_from(["ip", "ipv6", "dns"]),
     emit=st.lists(st.sampled_from(FORMATS), max_size=2, unique=True),
     onEpoch=st.sampled_from(["ignore", "restart"]),

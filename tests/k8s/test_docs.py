@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_first_job_has_ten_lines_and_can_be_rendered() -> None:
     """For each kind."""
-    text, access = blocks("yaml")
+    text, elastic, access = blocks("yaml")
     assert len(text.splitlines()) <= 10
     job = load(text)
     assert manifests(job)
@@ -34,6 +34,7 @@ def test_the_first_job_has_ten_lines_and_can_be_rendered() -> None:
         "ca": "ca.crt",
         "password": "password",
     }
+    assert str(job_of({**yaml.safe_load(text), **yaml.safe_load(elastic)}).replicas) == "ps=2,worker=2:8"
 
 
 def test_the_program_runs_as_it_stands() -> None:

@@ -21,6 +21,7 @@ roles:
     env:
       VERSION: 1.10
       HUGE: 1_000
+      AT: 12:30
 etcd:
   deploy: true
 """
@@ -29,7 +30,7 @@ etcd:
 def test_numbers_in_variables_stay_as_they_are_written() -> None:
     """1.10 is a version and not 1.1."""
     env = load(FILE).of("worker").env
-    assert [env["VERSION"].value, env["HUGE"].value] == ["1.10", "1_000"]
+    assert [env["VERSION"].value, env["HUGE"].value, env["AT"].value] == ["1.10", "1_000", "12:30"]
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -44,9 +45,12 @@ def test_a_file_says_what_a_caller_can_say(said: dict[str, object]) -> None:
     [
         ("command:", "comand:", 3, "did you mean 'command'"),
         ("replicas: 4", "replica: 4", 7, "did you mean 'replicas'"),
-        ("deploy: true", "deploy: maybe", 12, "write true or false"),
-        ("deploy: true", "deplyo: true", 12, "did you mean 'deploy'"),
+        ("deploy: true", "deploy: maybe", 13, "write true or false"),
+        ("deploy: true", "deplyo: true", 13, "did you mean 'deploy'"),
         ("ps: 2", "ps: two", 5, "roles.ps.replicas"),
+        ("replicas: 4", "replicas: 2:8", 7, "'2:8': write a whole number from 1 to 100000, or {min: 2, max: 8}"),
+        ("replicas: 4", "replicas: {min: 9, max: 8}", 7, "a min of 9, more than its max of 8"),
+        ("replicas: 4", "replicas: {min: 2, most: 8}", 7, "most is no field"),
         ("VERSION: 1.10", "VERSION: yes", 9, "put it in quotes"),
         ("VERSION: 1.10", "PSBARRIER_RUN: a", 9, "is set by psbarrier"),
         ("[python, digits_ps.py]", "python digits_ps.py", 3, "as a list"),

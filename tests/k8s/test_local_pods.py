@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -23,9 +24,10 @@ from psbarrier.k8s import Etcd, JobTemplate, Role, manifests
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-ALIKE: dict[str, Any] = {"ps": 2, "worker": 2}
-APART: dict[str, Any] = {"ps": 2, "worker": {"replicas": 2, "env": {"OWN": "1"}}}
-KINDS = {"job": ("job", ALIKE), "jobs": ("job", APART), "pods": ("pods", ALIKE), "jobset": ("jobset", ALIKE)}
+ALIKE: dict[str, Any] = {"ps": 1, "worker": 2}
+FEW: dict[str, Any] = {"ps": 1, "worker": 1}
+APART: dict[str, Any] = {"ps": 1, "worker": {"replicas": 1, "env": {"OWN": "1"}}}
+KINDS = {"job": ("job", ALIKE), "jobs": ("job", APART), "pods": ("pods", FEW), "jobset": ("jobset", FEW)}
 
 
 def rendered(etcd: EtcdServer, which: str, **more: Any) -> list[Pod]:
@@ -37,7 +39,7 @@ def rendered(etcd: EtcdServer, which: str, **more: Any) -> list[Pod]:
         command=(sys.executable, str(EXAMPLE)),
         roles=roles,
         etcd={"endpoints": [etcd.endpoint]},  # type: ignore[arg-type]  # as in a file
-        ttl=2,
+        ttl=5,
         **more,
     )
     made = pods(manifests(job, kind))
@@ -48,7 +50,7 @@ def begin(node: Node, made: list[Pod]) -> None:
     """Start them one after the other, as nodes become free."""
     for pod in made:
         node.start(pod)
-        threading.Event().wait(random.Random(pod.name).uniform(0, 0.5))
+        threading.Event().wait(random.Random(pod.name).uniform(0, 0.3))
 
 
 def task(pod: Pod) -> str:
@@ -68,20 +70,25 @@ def first_epoch(node: Node, made: list[Pod]) -> None:
 
 
 @pytest.mark.parametrize(
-    "which", [pytest.param(which, marks=[pytest.mark.slow] if which != "job" else []) for which in KINDS]
+    ("which", "dies"), [("job", "worker/1"), ("jobs", "ps/0"), ("pods", "ps/0"), ("jobset", "worker/0")]
 )
-def test_pods_train_to_the_end_whatever_happens_to_them(etcd: EtcdServer, tmp_path: Path, which: str) -> None:
+def test_pods_train_to_the_end_whatever_happens_to_them(
+    etcd: EtcdServer, tmp_path: Path, which: str, dies: str
+) -> None:
     """Started in any order; one dies with all its processes, and is replaced; all are suspended and resumed.
 
     A Pod that replaces another takes its slot back, under another address; the run is the same, and the ps end with the job.
     """
-    made = rendered(etcd, which, env={"DIGITS_EPOCHS": "30"}, grace=5)
+    made = rendered(etcd, which, env={"DIGITS_EPOCHS": {"configMap": "digits", "key": "epochs"}}, grace=5)
     with Node(tmp_path) as node:
+        node.configs["digits"] = {"epochs": "100000"}  # it has no end before it is suspended
         begin(node, made)
         first_epoch(node, made)
-        victim = of_task(made, random.Random(which).choice(["ps/1", "worker/1"]))
+        assert all(node.ready(pod) for pod in made)
+        victim = of_task(made, dies)
         node.kill(victim)
         made[made.index(victim)] = replaced = node.again(victim)
+        assert not node.ready(replaced), "it waits for the slot"
         assert node.says(replaced, "cluster: epoch 2 "), node.everything
         assert task(replaced) == task(victim)
 
@@ -89,9 +96,12 @@ def test_pods_train_to_the_end_whatever_happens_to_them(etcd: EtcdServer, tmp_pa
             node.stop(pod)
         assert [node.code(pod) for pod in made] == [143] * len(made), node.everything
 
+        seen = max(map(int, re.findall(r"^epoch (\d+) of", node.everything, re.MULTILINE)))
+        node.configs["digits"] = {"epochs": str(seen + 10)}
         again = [node.again(pod) for pod in made]
         assert [node.code(pod) for pod in again] == [0] * len(again), node.everything
-        assert sorted(task(pod) for pod in again) == ["ps/0", "ps/1", "worker/0", "worker/1"]
+        assert sorted(map(task, again)) == sorted(map(task, made))
+        assert not any(node.ready(pod) for pod in again)
         first = of_task(again, "worker/0").text
         assert "epoch 1 of" not in first, "it began anew, in another run"
         assert accuracy(first) >= 0.9
@@ -107,9 +117,36 @@ def test_a_crash_that_is_not_forgiven_ends_all_pods_by_110(etcd: EtcdServer, tmp
         pid = int(next(line.split()[2] for line in victim.text.splitlines() if " pid " in line))
         os.kill(pid, signal.SIGKILL)
         codes = {task(pod): node.code(pod) for pod in made}
-        assert codes == {"ps/0": 110, "ps/1": 110, "worker/0": 110, "worker/1": 137}, node.everything
+        assert codes == {"ps/0": 110, "worker/0": 110, "worker/1": 137}, node.everything
         again = node.again(victim)
         assert node.code(again) == 110, node.everything
+
+
+@pytest.mark.parametrize("which", ["job", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pods", "jobset"))])
+def test_pods_of_an_elastic_role_come_and_go(etcd: EtcdServer, tmp_path: Path, which: str) -> None:
+    """Two of three start; one dies for good, and the other goes on; the third finds a node when all is over, and ends well."""
+    done = tmp_path / "done"
+    script = f'echo up; until [ -e "{done}" ]; do sleep 0.1; done; echo "trained by $PSBARRIER_ROLE"'
+    job = JobTemplate(
+        name=f"ctr-{uuid.uuid4().hex[:8]}",
+        image="ctr:1",
+        command=("sh", "-c", script),
+        roles={"worker": Role({"min": 1, "max": 3})},  # type: ignore[arg-type]  # as in a file
+        etcd=Etcd(endpoints=(etcd.endpoint,)),
+        last_call=2,
+        settling=0.5,
+        ttl=5,
+    )
+    late, *first = pods(manifests(job, which))
+    with Node(tmp_path) as node:
+        begin(node, first)
+        assert any(node.says(pod, "up\n") for pod in first), node.everything
+        node.kill(first[0])
+        assert node.says(first[1], "up\n"), node.everything
+        done.touch()
+        assert node.code(first[1]) == 0, node.everything
+        assert node.code(node.start(late)) == 0, node.everything
+        assert "trained" not in late.text
 
 
 def test_the_kubelet_expands_what_stands_before() -> None:

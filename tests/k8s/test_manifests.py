@@ -92,6 +92,51 @@ def test_roles_that_differ_are_a_job_each_with_one_run() -> None:
         assert each["metadata"]["labels"][naming.RUN] == "r7"
 
 
+ELASTIC: dict[str, Any] = {"ps": 2, "worker": {"replicas": {"min": 2, "max": 8}}}
+
+
+def test_an_elastic_role_has_a_job_of_its_own_with_a_pod_for_the_most() -> None:
+    """So that its parallelism may be changed while it runs, and no Pod of another role is taken away; each index is to end
+    well, for a successPolicy would end workers that are not done."""
+    found = of_kind(manifests(job(roles=ELASTIC)), "Job")
+    sizes = {each["metadata"]["name"]: (each["spec"]["completions"], each["spec"]["parallelism"]) for each in found}
+    assert sizes == {"ctr-ps": (2, 2), "ctr-worker": (8, 8)}
+    assert not any("successPolicy" in each["spec"] for each in found)
+    (only,) = of_kind(manifests(job(roles={"worker": ELASTIC["worker"]})), "Job")
+    assert (only["spec"]["completions"], only["spec"]["successPolicy"]["rules"]) == (8, [{"succeededIndexes": "0-7"}])
+    (container,) = only["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    assert told["PSBARRIER_REPLICAS"] == "worker=2:8"
+    assert (told["PSBARRIER_LAST_CALL"], told["PSBARRIER_SETTLING"]) == ("30", "3")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("system", ["volcano", "coscheduling"])
+def test_a_gang_is_as_large_as_the_least(system: str, kind: str) -> None:
+    """The rest joins when there is room."""
+    (group,) = of_kind(manifests(job(roles=ELASTIC, scheduling={"system": system}), kind), "PodGroup")
+    assert group["spec"]["minMember"] == 4
+
+
+@pytest.mark.parametrize("roles", [ELASTIC, {"worker": ELASTIC["worker"]}])
+def test_kueue_may_start_an_elastic_role_with_its_least(roles: dict[str, Any]) -> None:
+    """And no other Job with less than all."""
+    found = of_kind(manifests(job(roles=roles, scheduling={"system": "kueue", "queue": "q"})), "Job")
+    told = {each["metadata"]["name"]: each["metadata"].get("annotations") for each in found}
+    assert told.popitem()[1] == {"kueue.x-k8s.io/job-min-parallelism": "2"}
+    assert not any(told.values())
+
+
+def test_a_pod_is_ready_only_while_its_command_runs() -> None:
+    """By a file that psbarrier run is told of, unless the image cannot look at it."""
+    for wanted in (True, False):
+        (found,) = of_kind(manifests(job(readiness=wanted)), "Job")
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        probe = container.get("readinessProbe", {"exec": {"command": []}})["exec"]["command"]
+        assert probe == (["test", "-e", "/tmp/psbarrier.ready"] if wanted else [])
+        assert ("--ready-file=/tmp/psbarrier.ready" in container["command"]) == wanted
+
+
 def test_the_exit_codes_decide_what_becomes_of_the_job() -> None:
     """110 and 113 end it; an eviction, a suspension and a slot that was lost cost nothing."""
     (found,) = of_kind(manifests(job()), "Job")

@@ -25,7 +25,8 @@ class Pods:
 
     def __init__(self, kind: str, stack: ExitStack, patch: pytest.MonkeyPatch) -> None:
         self.store = stack.enter_context(MemoryStore())
-        self.made = pods(manifests(job(roles={"ps": 1, "worker": 2}), kind))
+        worker = {"replicas": 2, "env": {"OWN": "1"}} if kind == "jobs" else 2  # then there is a Job for each role
+        self.made = pods(manifests(job(roles={"ps": 1, "worker": worker}), "job" if kind == "jobs" else kind))
         self._stack, self._patch = stack, patch
 
     def come_up(self, pod: Pod) -> tuple[MemoryStore, Member]:
@@ -51,7 +52,7 @@ class Pods:
         return other, self.made[[member for _, member in members].index(lost)]
 
 
-@pytest.fixture(params=["job", "pods", "jobset"])
+@pytest.fixture(params=["job", "jobs", "pods", "jobset"])
 def started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pods]:
     with ExitStack() as stack:
         yield Pods(request.param, stack, monkeypatch)
@@ -78,3 +79,16 @@ def test_a_pod_that_never_comes_back_fails_the_job(started: Pods) -> None:
     assert eventually(over)
     with pytest.raises(JobFailedError, match="worker/1"):
         started.come_up(died)
+
+
+def test_a_job_that_was_suspended_for_half_an_hour_goes_on(started: Pods) -> None:
+    """Longer than any task alone may be away: nobody was there to miss another. It is the same run, whatever made the Pods."""
+    before = [member for _, member in map(started.come_up, started.made)]
+    assert {member.cluster().epoch for member in before} == {1}
+    for member in before:
+        member.leave("ended by SIGTERM")
+    started.store.advance(30 * MINUTES)
+    again = [member for _, member in map(started.come_up, started.made)]
+    assert {str(member.task) for member in again} == {str(member.task) for member in before}
+    assert {member.cluster().epoch for member in again} == {2}
+    assert {member.run for member in again} == {member.run for member in before}
