@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-from importlib.metadata import version
 from typing import Any
 
 import click
 
 from psbarrier.cli import exits
-from psbarrier.cli.abort import abort
-from psbarrier.cli.doctor import doctor
-from psbarrier.cli.etcd_user import etcd_user
 from psbarrier.cli.init import split_if_init
-from psbarrier.cli.jobs import jobs
-from psbarrier.cli.k8s import k8s
-from psbarrier.cli.local import local
-from psbarrier.cli.run import run
 from psbarrier.cli.screen import Screen
 from psbarrier.cli.signals import Interrupted
-from psbarrier.cli.spec import spec
-from psbarrier.cli.status import status
-from psbarrier.cli.wait import wait
 from psbarrier.errors import PsBarrierError
 
 logger = logging.getLogger("psbarrier")
 
 
+COMMANDS = ("abort", "doctor", "etcd-user", "jobs", "k8s", "local", "run", "spec", "status", "wait")
+
+
 class Commands(click.Group):
-    """Ends every error that this library raises on purpose as one line, and with a code of its own."""
+    """Imports a subcommand when it is asked for, and ends every error that this library raises on purpose as one line, and
+    with a code of its own."""
+
+    def list_commands(self, context: click.Context) -> list[str]:  # noqa: ARG002  # click asks so
+        """The names of all of them."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
+        """The one of that name; `run`, of which a job starts hundreds, so imports nothing that only others need."""
+        if cmd_name not in COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"psbarrier.cli.{name}"), name)
+        return command
 
     def invoke(self, context: click.Context) -> Any:
         """Run the subcommand."""
@@ -46,13 +52,9 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(version("psbarrier"))
+@click.version_option(package_name="psbarrier")
 def cli() -> None:
     """Start, barrier and end of parameter-server jobs over etcd."""
-
-
-for command in (abort, doctor, etcd_user, jobs, k8s, local, run, spec, status, wait):
-    cli.add_command(command)
 
 
 def main() -> None:

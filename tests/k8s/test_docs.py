@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 import yaml
 
@@ -71,7 +72,8 @@ def test_the_commands_exist(tmp_path: Path) -> None:
             text.replace("--password-file ctr.p", f"--password-file {tmp_path}/ctr.p")
         )
         assert program == "psbarrier"
-        command = cli.commands[name]
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
         if name == "k8s":
             command, arguments = command.commands[arguments[0]], arguments[1:]  # type: ignore[attr-defined]  # it is a group
         with command.make_context(name, arguments) as context:
