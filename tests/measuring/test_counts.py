@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from jobs import PATIENCE, Counting, Place, call, returned
@@ -32,11 +33,11 @@ class Crowd:
         self.members: list[Member] = []
         self.before = self.read()
 
-    def join(self, index: int, **options: object) -> Member:
+    def join(self, index: int, **options: Any) -> Member:
         # The one look for known bugs, for each process, is left out: which test of a process it falls into depends.
         store = EtcdStore(self.etcd.endpoint, tell_of_bugs=False)
         self.stores.append(store)
-        given = {"replicas": {"worker": SIZE}, "run": "run", "ttl": TTL, "address": "h:1", **options}
+        given: dict[str, Any] = {"replicas": {"worker": SIZE}, "run": "run", "ttl": TTL, "address": "h:1", **options}
         member = psbarrier.join(store, "count", "worker", index, **given)
         self.members.append(member)
         return member
