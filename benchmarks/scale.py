@@ -25,6 +25,10 @@ PATIENCE = 900.0
 """Seconds for one phase of all."""
 
 
+ACTIONS = {"start": "start", "define": "", "meet": "barrier", "end": "end"}
+"""What the members do, and under which name it is shown; the first meeting, which makes the barrier, is not."""
+
+
 @frozen
 class Phase:
     """What one phase cost: of `times` repetitions, seconds for all, and etcd's counts."""
@@ -40,12 +44,11 @@ def measure(size: int, processes: int, barriers: int) -> Iterator[Phase]:
     shares = [size // processes + (number < size % processes) for number in range(min(processes, size))]
     firsts = [sum(shares[:number]) for number in range(len(shares))]
     with EtcdServer() as etcd:
-        arguments = [
-            (etcd.endpoint, first, share, size, barriers) for first, share in zip(firsts, shares, strict=True)
-        ]
+        arguments = [(etcd.endpoint, first, share, size, barriers) for first, share in zip(firsts, shares, strict=True)]
         with Group("benchmarks.scale_party", arguments, patience=PATIENCE) as group:
             before = Counters.read(etcd.endpoint)
-            for action, name, times in (("start", "start", 1), ("define", "", 1), ("meet", "barrier", barriers), ("end", "end", 1)):
+            for action, name in ACTIONS.items():
+                times = barriers if action == "meet" else 1
                 seconds = group.together(action).span
                 after = Counters.read(etcd.endpoint)
                 if name:

@@ -1,6 +1,6 @@
 """One process of scale.py: many members on one connection, each with a lease, a watch and a thread of its own.
 
-    python -m benchmarks.scale_party ENDPOINT FIRST COUNT SIZE BARRIERS
+python -m benchmarks.scale_party ENDPOINT FIRST COUNT SIZE BARRIERS
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from psbarrier.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from psbarrier.flows.effects import Change, Flow, Follow, Grant, Pause, Progress, Revoke, Tell, Unfollow, settle
+from psbarrier.flows.effects import Await, Change, Flow, Follow, Grant, Pause, Progress, Revoke, Tell, Unfollow, settle
 from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
 from psbarrier.flows.refusals import refuse_finished, require_same, taken
@@ -26,6 +26,11 @@ from psbarrier.protocol.transactions import Applicant, Founding, draw_slot, foun
 from psbarrier.protocol.views import ControlView
 from psbarrier.spec import Task
 from psbarrier.store.base import KV, Range, Txn, TxnReply
+
+DEFERRAL = 3.0
+"""Seconds that a process waits for another to found the run, before it looks again."""
+DEFERRALS = 3
+"""So often; then it founds the run itself. A founder that dies frees its claim within its TTL."""
 
 
 @frozen
@@ -93,6 +98,7 @@ class _Joining:
         self.registration = want.registration
         self.view: ControlView | None = None
         self.index = want.index
+        self.deferrals = 0
         self.patience = Patience(clock, until)
         self.waits_for: tuple[Task, Registration] | None = None
 
@@ -202,7 +208,7 @@ class _Joining:
             reply = yield from self._settle(join(me))
             config, member = reply.one(-4), reply.one(-3)
             if config is None:
-                return (yield from self._refound(run, keys, me, member))
+                return (yield from self._refound(run, keys, me, reply))
             if member is not None and _is_mine(member, me):
                 return self._joined(me, run, reply)
             state = next((kv for kv in reply.many(-1) if kv.key == keys.state), None)
@@ -219,15 +225,27 @@ class _Joining:
                 refuse_finished(self.want.job.job, me.task, member)
             yield from self._elsewhere(me, config, member, reply.revision)
 
-    def _refound(self, run: str, keys: RunKeys, me: Applicant, member: KV | None) -> Flow[Joined | None]:
-        """The run does not exist: found it if it is the one that was named."""
+    def _refound(self, run: str, keys: RunKeys, me: Applicant, reply: TxnReply) -> Flow[Joined | None]:
+        """The run does not exist: found it if it is the one that was named, unless another process does."""
         if self.want.run is None:
             return None
+        if not me.claimed(reply) and self.deferrals < DEFERRALS and self.clock() < self.until:
+            # A job's processes come at once. If all of them tried, each would make a lease for the run, and all but one
+            # would have to end it again. A claim decides nothing: whatever becomes of it, a run is founded once.
+            self.deferrals += 1
+            yield Await(self._led, min(self.clock() + DEFERRAL, self.until))
+            self.index = self.want.index
+            return None
+        member = reply.one(-3)
         if member is not None and _is_mine(member, me):
             # A try whose reply was lost had registered us in the run before, which went since: nobody can found a run
             # over a registration, so ours has to go.
             yield from self.enlist()
         return (yield from self._found(Founding(self.want.job, run, wall=self.wall()), keys))
+
+    def _led(self) -> bool | None:
+        """True once somebody leads the run, which begins in the moment when it is founded."""
+        return True if self.view is not None and self.view.leader_create else None
 
     def _lowest(self, keys: RunKeys) -> Flow[int]:
         reply = yield from self._read(Range(*below(keys.role_members(self.want.role)), keys_only=True))

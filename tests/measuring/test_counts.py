@@ -6,9 +6,10 @@ into a test.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from jobs import PATIENCE, Counting, Place, call, returned
@@ -17,7 +18,7 @@ import psbarrier
 from benchmarks.counters import Counters
 from psbarrier import Member
 from psbarrier.embedded import EtcdServer
-from psbarrier.store.base import Keeping
+from psbarrier.store.base import Keeping, Store, Txn, TxnReply
 from psbarrier.store.etcd import EtcdStore
 
 TTL = 600
@@ -33,10 +34,11 @@ class Crowd:
         self.members: list[Member] = []
         self.before = self.read()
 
-    def join(self, index: int, **options: Any) -> Member:
+    def join(self, index: int, wrap: Callable[[Store], Store] = lambda store: store, **options: Any) -> Member:
         # The one look for known bugs, for each process, is left out: which test of a process it falls into depends.
-        store = EtcdStore(self.etcd.endpoint, tell_of_bugs=False)
-        self.stores.append(store)
+        own = EtcdStore(self.etcd.endpoint, tell_of_bugs=False)
+        store = wrap(own)
+        self.stores.append(own)
         given: dict[str, Any] = {"replicas": {"worker": SIZE}, "run": "run", "ttl": TTL, "address": "h:1", **options}
         member = psbarrier.join(store, "count", "worker", index, **given)
         self.members.append(member)
@@ -80,7 +82,7 @@ def _absences(crowd: Crowd) -> int:
 
 
 def test_a_start_costs_each_member_five_requests_and_one_event(crowd: Crowd) -> None:
-    """A lease, its first beat, a watch, a join and the read of the spec; and of the others only that the spec is sealed.
+    """A lease, its first beat, a watch, a join and the read of the spec; and the event that the spec is sealed.
 
     The first one founds the run and leads, which costs six requests and an event for each registration more.
     """
@@ -94,6 +96,40 @@ def test_a_start_costs_each_member_five_requests_and_one_event(crowd: Crowd) -> 
     assert spent.requests == _times(SIZE, ours) + leaders + Counter(Txn=told)
     leadership, registrations = 1, SIZE - 1
     assert spent.events - leadership - registrations - SIZE in range(SIZE * told + 1)
+
+
+class Together:
+    """A store whose first transaction is answered once that of all the others has been decided, too."""
+
+    def __init__(self, store: Store, line: threading.Barrier) -> None:
+        self._store, self._line = store, line
+        self._first = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def txn(self, txn: Txn, *, until: float) -> TxnReply:
+        reply = self._store.txn(txn, until=until)
+        if self._first:
+            self._first = False
+            self._line.wait(PATIENCE)
+        return reply
+
+
+def test_a_start_costs_six_requests_where_all_come_before_the_run_is_founded(crowd: Crowd) -> None:
+    """One founds it, and the others join once more; nobody makes a lease for the run in vain."""
+    line = threading.Barrier(SIZE)
+    joining = [call(crowd.join, index, wrap=lambda store: cast(Store, Together(store, line))) for index in range(SIZE)]
+    for future in joining:
+        returned(future).cluster(PATIENCE)
+    spent, told = crowd.spent(), _absences(crowd)
+    others = Counter(LeaseGrant=1, LeaseKeepAlive=1, Watch=1, Txn=3)
+    founder = Counter(LeaseGrant=2, LeaseKeepAlive=2, Watch=2, Range=1, Txn=4)
+    assert others.total() == 6
+    assert spent.requests == _times(SIZE - 1, others) + founder + Counter(Txn=told)
+    # Who registers before the leader's own watch is open is read, and no event.
+    leadership, registrations = SIZE, SIZE - 1
+    assert spent.events - leadership - SIZE in range(registrations + SIZE * told + 1)
 
 
 def test_a_barrier_costs_each_party_one_request_and_one_event(crowd: Crowd) -> None:
