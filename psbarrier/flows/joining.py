@@ -27,10 +27,9 @@ from psbarrier.protocol.views import ControlView
 from psbarrier.spec import Task
 from psbarrier.store.base import KV, Range, Txn, TxnReply
 
-DEFERRAL = 3.0
-"""Seconds that a process waits for another to found the run, before it looks again."""
-DEFERRALS = 3
-"""So often; then it founds the run itself. A founder that dies frees its claim within its TTL."""
+DEFERRAL = 10.0
+"""Seconds that a process leaves the founding to another, once; a healthy etcd takes milliseconds, and a busy one a few
+seconds where thousands come at once."""
 
 
 @frozen
@@ -98,7 +97,7 @@ class _Joining:
         self.registration = want.registration
         self.view: ControlView | None = None
         self.index = want.index
-        self.deferrals = 0
+        self.deferred = False
         self.patience = Patience(clock, until)
         self.waits_for: tuple[Task, Registration] | None = None
 
@@ -205,7 +204,7 @@ class _Joining:
             self.index = yield from self._lowest(keys)
         while True:
             me = self._applicant(keys, self.index or 0)
-            reply = yield from self._settle(join(me))
+            reply = yield from self._settle(join(me, claim=self.want.run is not None))
             config, member = reply.one(-4), reply.one(-3)
             if config is None:
                 return (yield from self._refound(run, keys, me, reply))
@@ -229,18 +228,18 @@ class _Joining:
         """The run does not exist: found it if it is the one that was named, unless another process does."""
         if self.want.run is None:
             return None
-        if not me.claimed(reply) and self.deferrals < DEFERRALS and self.clock() < self.until:
-            # A job's processes come at once. If all of them tried, each would make a lease for the run, and all but one
-            # would have to end it again. A claim decides nothing: whatever becomes of it, a run is founded once.
-            self.deferrals += 1
-            yield Await(self._led, min(self.clock() + DEFERRAL, self.until))
-            self.index = self.want.index
-            return None
         member = reply.one(-3)
         if member is not None and _is_mine(member, me):
             # A try whose reply was lost had registered us in the run before, which went since: nobody can found a run
             # over a registration, so ours has to go.
             yield from self.enlist()
+        elif not (self.deferred or me.claimed(reply)):
+            # A job's processes come at once. If all of them tried, each would make a lease for the run, and all but one
+            # would have to end it again. The claim decides nothing: whatever becomes of it, a run is founded once.
+            self.deferred = True
+            yield Await(self._led, min(self.clock() + DEFERRAL, self.until))
+            self.index = self.want.index
+            return None
         return (yield from self._found(Founding(self.want.job, run, wall=self.wall()), keys))
 
     def _led(self) -> bool | None:

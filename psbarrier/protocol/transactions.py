@@ -63,16 +63,19 @@ class Applicant:
         )
 
     def claim(self) -> Txn:
-        """Say that we found the run, if it does not exist and nobody has said so; refused, it reads the claim."""
-        claim = Put(self.keys.founder, self.name(), self.lease)
-        return Txn((absent(self.keys.config), absent(self.keys.founder)), (claim,), (Range(self.keys.founder),))
+        """Say that we found the run, if it does not exist and nobody has said so; refused, it reads the claim.
+
+        Not while somebody still holds our task in a run that has gone: we could not found it then, and others can.
+        """
+        free = (absent(self.keys.config), absent(self.keys.founder), absent(self.keys.member(self.task)))
+        return Txn(free, (Put(self.keys.founder, self.name(), self.lease),), (Range(self.keys.founder),))
 
     def name(self) -> bytes:
         """Who we are, as a leader and as a founder."""
         return Leader(str(self.task), self.registration.incarnation).pack()
 
     def claimed(self, reply: TxnReply) -> bool:
-        """Whether the claim is ours, as the `reply` to a refused `join` says."""
+        """Whether the claim is ours, as the `reply` to a refused `join` of ours says."""
         claim = reply.nested(0)
         held = None if claim.succeeded else claim.one(0)
         return claim.succeeded or (held is not None and held.value == self.name())
@@ -87,10 +90,10 @@ class Applicant:
         )
 
 
-def join(me: Applicant) -> Txn:
-    """Take the task in a run that exists and is not over; or else claim to found it, if it does not exist.
+def join(me: Applicant, *, claim: bool) -> Txn:
+    """Take the task in a run that exists and is not over; or else, with `claim`, claim to found it.
 
-    Both branches end with `Applicant.reads()`; the refused one begins with `Applicant.claim()`. Harmless to repeat: a
+    Both branches end with `Applicant.reads()`; a refused one begins with the claim, if any. Harmless to repeat: a
     first try that was applied shows in the second one's registration, or claim, which carries our incarnation.
     """
     return Txn(
@@ -100,7 +103,7 @@ def join(me: Applicant) -> Txn:
             absent(me.keys.member(me.task)),
         ),
         me.entry(),
-        (me.claim(), *me.reads()),
+        (me.claim(), *me.reads()) if claim else me.reads(),
     )
 
 
