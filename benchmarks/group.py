@@ -20,7 +20,7 @@ from typing import Self
 from attrs import frozen
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 300.0  # seconds for a line of each
+PATIENCE = 120.0  # seconds for a line of each
 # Seconds until all have read when to begin, for all of them and for each.
 _LEAD, _LEAD_EACH = 0.02, 0.001
 
