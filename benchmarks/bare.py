@@ -19,23 +19,24 @@ class BareClient:
     """The calls of etcd that a member needs, in bytes, over one channel."""
 
     def __init__(self, endpoint: str) -> None:
-        self.channel = grpc.insecure_channel(endpoint)
-        self.txn = self.channel.unary_unary("/etcdserverpb.KV/Txn")
-        self.read = self.channel.unary_unary("/etcdserverpb.KV/Range")
-        self.grant = self.channel.unary_unary("/etcdserverpb.Lease/LeaseGrant")
+        channel: Any = grpc.insecure_channel(endpoint)
+        self.txn = channel.unary_unary("/etcdserverpb.KV/Txn")
+        self.read = channel.unary_unary("/etcdserverpb.KV/Range")
+        self.grant = channel.unary_unary("/etcdserverpb.Lease/LeaseGrant")
+        self._stream = channel.stream_stream
 
     def watch(self, request: bytes) -> Iterator[bytes]:
         """Open a watch; its answers, of which the first says that it stands."""
-        return self._stream("/etcdserverpb.Watch/Watch", request)
+        return self._open("/etcdserverpb.Watch/Watch", request)
 
     def keep_alive(self, request: bytes) -> Iterator[bytes]:
         """Keep a lease alive, once; its answers."""
-        return self._stream("/etcdserverpb.Lease/LeaseKeepAlive", request)
+        return self._open("/etcdserverpb.Lease/LeaseKeepAlive", request)
 
-    def _stream(self, method: str, request: bytes) -> Iterator[bytes]:
+    def _open(self, method: str, request: bytes) -> Iterator[bytes]:
         requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         requests.put(request)
-        answers: Iterator[bytes] = self.channel.stream_stream(method)(iter(requests.get, None))
+        answers: Iterator[bytes] = self._stream(method)(iter(requests.get, None))
         return answers
 
 
