@@ -1,10 +1,15 @@
-"""A report as a picture, in SVG and in PNG: medians, with bars from quartile to quartile."""
+"""A report as a picture, in SVG and in PNG: medians, with bars from quartile to quartile.
+
+It shows the results in the unit of the first one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from benchmarks import table
 from benchmarks.result import Report, Result
@@ -26,6 +31,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
     matplotlib.rcParams.update({"svg.hashsalt": "psbarrier", "svg.fonttype": "none", "font.size": 10})
     from matplotlib import pyplot
 
+    report = evolve(report, results=[r for r in report.results if r.unit == report.results[0].unit])
     height = 4.2 if report.axis else 1.2 + 0.45 * len(report.results)
     figure, axes = pyplot.subplots(figsize=(7.2, height), layout="constrained")
     (_lines if report.axis else _points)(report, axes)
@@ -66,7 +72,7 @@ def _lines(report: Report, axes: Any) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(FixedLocator([]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: table.quantity(value, unit)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: table.tick(value, unit)))
     axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.7)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -90,7 +96,7 @@ def _points(report: Report, axes: Any) -> None:
     else:
         axes.set_xlim(left=0)
     axes.margins(x=0.15)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: table.quantity(value, unit)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: table.tick(value, unit)))
     axes.grid(visible=True, axis="x", which="major", color="#dddddd", linewidth=0.7)
 
 
