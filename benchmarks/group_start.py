@@ -28,7 +28,7 @@ from benchmarks.result import Report, Result
 from psbarrier.embedded import EtcdServer, free_ports
 
 PATIENCE = 900.0  # seconds for a start; etcd-v2 has taken 200 for 128 nodes
-OURS, BARE = "psbarrier", "bare start"
+OURS, BARE, C10D = "psbarrier", "bare start", "torchrun, c10d"
 
 
 @frozen
@@ -70,7 +70,7 @@ CONTESTANTS = (
     Contestant(BARE, "bare", "grpc"),
     Contestant("Paddle ETCDMaster", "paddle", "paddle"),
     Contestant("torchrun, psbarrier", "torch", "torch", "psbarrier"),
-    Contestant("torchrun, c10d", "torch", "torch", "c10d"),
+    Contestant(C10D, "torch", "torch", "c10d"),
     Contestant("torchrun, etcd-v2", "torch", "torch", "etcd-v2"),
 )
 
