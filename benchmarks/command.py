@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import plot, table
@@ -21,15 +21,17 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
-def run(options: argparse.Namespace, measure: Callable[[argparse.Namespace], Report]) -> None:
-    """Measure; then print the JSON, or print a table and write JSON and plots."""
-    report = measure(options)
+def run(options: argparse.Namespace, measure: Callable[[argparse.Namespace], Report | Sequence[Report]]) -> None:
+    """Measure; then print the JSON, a list of reports, or print tables and write JSON and plots."""
+    found = measure(options)
+    reports = [found] if isinstance(found, Report) else found
     if options.json:
-        print(report.dumps(), end="")
+        print(f"[{','.join(report.dumps() for report in reports)}]")
         return
-    print(table.text(report))
-    written = [report.save(options.out), *plot.draw(report, options.out)]
-    print("written:", *(path.name for path in written), "in", options.out)
+    for report in reports:
+        print(table.text(report))
+        written = [report.save(options.out), *plot.draw(report, options.out)]
+        print("written:", *(path.name for path in written), "in", options.out, end="\n\n", flush=True)
 
 
 def progress(text: str) -> None:

@@ -20,7 +20,7 @@ from typing import Self
 from attrs import frozen
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 300.0  # seconds for a line of each
+PATIENCE = 120.0  # seconds for a line of each
 # Seconds until all have read when to begin, for all of them and for each.
 _LEAD, _LEAD_EACH = 0.02, 0.001
 
@@ -45,8 +45,8 @@ class Moments:
 class Group:
     """One process for each of `argument_lists`, all of the module `program`, as a context manager.
 
-    All have said "ready" when the block begins, and are gone when it is left. `patience` is how many seconds all may take
-    for what they have to say.
+    All have said "ready" when the block begins, and are gone when it is left. `wrapper` is a command that runs each, and
+    `patience` how many seconds all may take for what they have to say.
     """
 
     def __init__(
@@ -54,12 +54,13 @@ class Group:
         program: str,
         argument_lists: Sequence[Sequence[object]],
         *,
+        wrapper: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        self._commands = [
-            [sys.executable, "-W", "ignore", "-m", program, *map(str, arguments)] for arguments in argument_lists
-        ]
+        self._names = [" ".join(map(str, [program, *arguments])) for arguments in argument_lists]
+        python = [*wrapper, sys.executable, "-W", "ignore", "-m", program]
+        self._commands = [[*python, *map(str, arguments)] for arguments in argument_lists]
         self._environment = {**os.environ, **(variables or {})}
         self._patience = patience
         self.processes: list[subprocess.Popen[str]] = []
@@ -123,8 +124,8 @@ class Group:
         if found[:1] != [word]:
             self._errors.seek(0)
             words = self._errors.read().strip()[-2000:]
-            program = " ".join(self._commands[index][4:])
-            raise GroupError(f"process {index} of {len(self)} ({program}) said {line!r}, not {word!r}:\n{words}")
+            name = self._names[index]
+            raise GroupError(f"process {index} of {len(self)} ({name}) said {line!r}, not {word!r}:\n{words}")
         return found[1:]
 
     def together(self, action: str) -> Moments:

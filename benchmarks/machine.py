@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from psbarrier.embedded import EtcdServer
 
+# The pages of one more process that imports a module: its own ones, not those of files that all of them share.
+_PROBE = "import {0}; print(open('/proc/self/smaps_rollup').read())"
+_SHARE = 0.8  # of the free memory may be taken
 _PACKAGES = ("psbarrier", "grpcio", "protobuf", "etcd3", "kazoo", "torch", "paddlepaddle")
 
 
@@ -34,17 +41,27 @@ def _installed() -> dict[str, str]:
     return found
 
 
-def available_memory() -> int:
-    """Bytes that new processes may take before the machine runs out of memory; Linux only."""
-    return _kilobytes("/proc/meminfo", "MemAvailable:") * 1024
+def obstacle(module: str, processes: int) -> str | None:
+    """Why so many processes that import `module` cannot run here; None where they can."""
+    if importlib.util.find_spec(module) is None:
+        return f"the Python package of {module} is not installed"
+    if not sys.platform.startswith("linux"):
+        return None
+    probe = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PROBE.format(module)], capture_output=True, text=True
+    )
+    if probe.returncode:
+        return f"{module} cannot be imported: {probe.stderr.strip().splitlines()[-1]}"
+    needed, free = processes * _kilobytes(probe.stdout, "Private_") / 2**20, _available_memory() / 2**20
+    if needed > free * _SHARE:
+        return f"{processes} processes that import {module} take {needed:.0f} GB, and {free:.0f} GB are free"
+    return None
 
 
-def private_memory(pid: int) -> int:
-    """Bytes that one more process like `pid` takes: its own pages, not those of files that all share; Linux only."""
-    path = f"/proc/{pid}/smaps_rollup"
-    return (_kilobytes(path, "Private_Clean:") + _kilobytes(path, "Private_Dirty:")) * 1024
+def _available_memory() -> int:
+    """Kilobytes that new processes may take before the machine runs out of memory."""
+    return _kilobytes(Path("/proc/meminfo").read_text(encoding="ascii"), "MemAvailable:")
 
 
-def _kilobytes(path: str, label: str) -> int:
-    with open(path, encoding="ascii") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(label))
+def _kilobytes(text: str, label: str) -> int:
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(label))

@@ -1,10 +1,15 @@
-"""A report as a picture, in SVG and in PNG: medians, with bars from quartile to quartile."""
+"""A report as a picture, in SVG and in PNG: medians, with bars from quartile to quartile.
+
+It shows the results in the unit of the first one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from benchmarks import table
 from benchmarks.result import Report, Result
@@ -26,9 +31,10 @@ def draw(report: Report, folder: Path) -> list[Path]:
     matplotlib.rcParams.update({"svg.hashsalt": "psbarrier", "svg.fonttype": "none", "font.size": 10})
     from matplotlib import pyplot
 
-    height = 4.2 if report.axis else 1.4 + 0.36 * len(report.results)
+    report = evolve(report, results=[r for r in report.results if r.unit == report.results[0].unit])
+    height = 4.2 if report.axis else 1.2 + 0.45 * len(report.results)
     figure, axes = pyplot.subplots(figsize=(7.2, height), layout="constrained")
-    (_lines if report.axis else _bars)(report, axes)
+    (_lines if report.axis else _points)(report, axes)
     axes.set_title(report.title, loc="left", fontsize=11)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -66,24 +72,32 @@ def _lines(report: Report, axes: Any) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(FixedLocator([]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: table.quantity(value, unit)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: table.tick(value, unit)))
     axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.7)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _bars(report: Report, axes: Any) -> None:
+def _points(report: Report, axes: Any) -> None:
+    """One line for each result; logarithmic where the smallest would not be seen beside the largest."""
     from matplotlib.ticker import FuncFormatter
 
     results, unit = report.results, report.results[0].unit
-    places = range(len(results))[::-1]
+    places = list(range(len(results)))[::-1]
+    medians = [r.median for r in results]
     errors = [*zip(*(_errors(r) for r in results), strict=True)]
-    axes.barh(places, [r.median for r in results], xerr=errors, color=_COLOURS[0], height=0.6, capsize=3)
+    axes.errorbar(medians, places, xerr=errors, fmt="o", color=_COLOURS[0], markersize=6, capsize=3)
     for place, result in zip(places, results, strict=True):
-        text = f"  {table.quantity(result.median, result.unit)}"
-        axes.text(result.spread[1], place, text, va="center", ha="left", fontsize=9)
+        text = table.quantity(result.median, result.unit)
+        axes.annotate(text, (result.median, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
     axes.set_yticks(places, [r.name for r in results])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: table.quantity(value, unit)))
+    axes.set_ylim(-0.5, len(results) - 0.3)
+    if 0 < min(medians) * 30 < max(medians):
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
     axes.margins(x=0.15)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: table.tick(value, unit)))
+    axes.grid(visible=True, axis="x", which="major", color="#dddddd", linewidth=0.7)
 
 
 def _errors(result: Result) -> tuple[float, float]:

@@ -53,6 +53,12 @@ def quantity(value: float, unit: str) -> str:
     return f"{shown:,.{digits}f} {name}".rstrip()
 
 
+def tick(value: float, unit: str) -> str:
+    """As `quantity`, for the marks of an axis: 10 ms, not 10.0 ms."""
+    number, _, name = quantity(value, unit).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {name}".rstrip()
+
+
 def spread(result: Result) -> str:
     """From quartile to quartile."""
     lower, upper = (quantity(value, result.unit) for value in result.spread)

@@ -73,6 +73,11 @@ def test_quantities_have_three_digits_and_the_unit_that_reads_best(value: float,
     assert table.quantity(value, unit) == shown
 
 
+def test_marks_of_an_axis_are_short() -> None:
+    """No digits that say nothing."""
+    assert [table.tick(value, "s") for value in (0.01, 0.1, 1.5, 100.0)] == ["10 ms", "100 ms", "1.5 s", "100 s"]
+
+
 def test_the_machine_says_what_ran_on_it() -> None:
     """Cores, Python, and the versions of psbarrier, grpc and etcd, and of whatever else a benchmark names."""
     facts = machine.facts(ZooKeeper="3.8.0")
