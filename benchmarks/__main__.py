@@ -21,6 +21,9 @@ BENCHMARKS: dict[str, list[str]] = {
     "detection": ["--rounds", "20"],
     "failover": ["--rounds", "10"],
     "auth_start": ["--rounds", "3"],
+    "scale": ["--members", "100", "1000", "10000"],
+    "footprint": ["--rounds", "10", "--crowd", "1000", "--seconds", "60"],
+    "restart": ["--members", "32"],
 }
 
 

@@ -1,6 +1,6 @@
 """One process of scale.py: many members on one connection, each with a lease, a watch and a thread of its own.
 
-python -m benchmarks.scale_party ENDPOINT FIRST COUNT SIZE BARRIERS
+python -m benchmarks.scale_party ENDPOINT FIRST COUNT SIZE BARRIERS TTL
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from benchmarks import party
 
 PATIENCE = 600.0
 """Seconds that a member waits for the others."""
-TTL = 60
-"""Seconds: so that ten thousand beats, on a machine that is busy with all members of a job, are not what is measured."""
 
 
 class Crowd:
     """The members of this process, and a thread for each, which does what it is told."""
 
-    def __init__(self, endpoint: str, first: int, count: int, size: int, barriers: int) -> None:
+    def __init__(self, endpoint: str, first: int, count: int, size: int, barriers: int, ttl: int) -> None:
         self._store = psbarrier.connect(endpoint)
         self._indices = range(first, first + count)
-        self._size, self._barriers = size, barriers
+        self._size, self._barriers, self._ttl = size, barriers, ttl
         self._members: dict[int, psbarrier.Member] = {}
         self._orders: dict[int, queue.SimpleQueue[Callable[[int], None] | None]] = {
             index: queue.SimpleQueue() for index in self._indices
@@ -65,7 +63,7 @@ class Crowd:
             run="run",
             replicas={"worker": self._size},
             address=f"10.0.{index // 250}.{index % 250}:2222",
-            ttl=TTL,
+            ttl=self._ttl,
             timeout=PATIENCE,
         )
         member.cluster(PATIENCE)
@@ -100,8 +98,9 @@ class Crowd:
         self._store.close()
 
 
-def main(endpoint: str, first: str, count: str, size: str, barriers: str) -> None:
-    crowd = Crowd(endpoint, int(first), int(count), int(size), int(barriers))
+def main(endpoint: str, *numbers: str) -> None:
+    """One process."""
+    crowd = Crowd(endpoint, *map(int, numbers))
     try:
         party.perform({"start": crowd.start, "define": crowd.define, "meet": crowd.meet, "end": crowd.end})
     finally:

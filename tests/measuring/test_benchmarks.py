@@ -22,6 +22,15 @@ SMALLEST = {
     ),
     "detection": (["--rounds", "1", "--others", "2"], {"SIGKILL of the command of psbarrier run", "leave()"}),
     "failover": (["--rounds", "1", "--members", "2"], {"a barrier of all", "a new job of one task"}),
+    "scale": (
+        ["--members", "4", "--processes", "2", "--barriers", "2"],
+        {"start", "barrier", "end", "barrier, events"},
+    ),
+    "footprint": (
+        ["--rounds", "1", "--crowd", "2", "--seconds", "0.5"],
+        {"import psbarrier", "memory, MB", "Python threads", "idle requests a minute"},
+    ),
+    "restart": (["--members", "2", "--rounds", "1"], {"psbarrier"}),
     "auth_start": (["--members", "2", "--processes", "1"], {"start, without logins", "start, with a login each"}),
 }
 
