@@ -89,6 +89,23 @@ def _starts() -> list[Promise]:
     ]
 
 
+def _counts() -> list[Promise]:
+    """etcd's counters, at all sizes that are measured."""
+    bounds = (("start", 6.0), ("barrier", 2.0))
+    return [
+        Promise(
+            f"{kind} of each of {size:,} members for a {name}",
+            "scale-counts",
+            f"{name}, {kind}",
+            bound,
+            {"members": size},
+        )
+        for size in (1000, 10_000)
+        for name, bound in bounds
+        for kind in ("requests", "events")
+    ]
+
+
 PROMISES = [
     *_barriers(),
     *_starts(),
@@ -98,7 +115,16 @@ PROMISES = [
         "SIGKILL of the command of psbarrier run",
         0.5,
     ),
+    *_counts(),
+    Promise("10,000 members have started", "scale", "start", 60.0, {"members": 10_000}),
+    Promise("the same for each member, of that at 1,000", "scale-growth", "start", 1.5),
+    Promise("the last of 32 knows the epoch of one that was restarted", "restart", "psbarrier", 1.0, {"members": 32}),
+    Promise("import psbarrier", "footprint-import", "import psbarrier", 0.25),
+    Promise("memory, beyond a process that imports grpc, MB", "footprint", "memory, MB", 25.0),
+    Promise("Python threads, beyond that", "footprint", "Python threads", 4.0),
+    Promise("requests of an idle member, a minute", "footprint", "idle requests a minute", 12.1),
 ]
+"""The idle requests include the share of a member in the leader's: 5 a minute for all of the job."""
 
 
 def markdown(reports: Reports) -> str:

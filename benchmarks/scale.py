@@ -11,6 +11,7 @@ events and bytes are etcd's own counters. 10,000 members: --members 100 1000 100
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -73,7 +74,7 @@ def samples(sizes: list[int], rounds: int, processes: int, barriers: int) -> dic
 
 
 def reports(options: argparse.Namespace) -> list[Report]:
-    """Three pictures: seconds, counts, and bytes."""
+    """Pictures of seconds, counts and bytes; and, of two sizes, how the time of each member grows."""
     found = samples(options.members, options.rounds, options.processes, options.barriers)
     facts = machine.facts()
     title = f"members in {options.processes} processes, one etcd"
@@ -89,11 +90,31 @@ def reports(options: argparse.Namespace) -> list[Report]:
         counts.append(Result(f"{name}, requests", at, "", [count.total / n for count, n in each]))
         counts.append(Result(f"{name}, events", at, "", [count.events / n for count, n in each]))
         sent.append(Result(name, at, "KB", [count.sent / n / 1000 for count, n in each]))
-    return [
+    growth = [
+        Result(name, {}, "", [_growth(found, name, small, large)])
+        for small, large in zip(sorted(options.members), sorted(options.members)[1:], strict=False)
+        for name in ("start", "barrier", "end")
+        if large == max(options.members)
+    ]
+    made = [
         report("scale", "Time", times),
         report("scale-counts", "Requests and events per member", counts),
         report("scale-bytes", "Bytes sent by etcd per member", sent),
     ]
+    if growth:
+        made.append(
+            Report("scale-growth", "Time per member at the largest size, of that at the size before", growth, facts)
+        )
+    return made
+
+
+def _growth(found: dict[tuple[int, str], list[Phase]], name: str, small: int, large: int) -> float:
+    """How many times longer a member takes at the larger size."""
+
+    def each(size: int) -> float:
+        return statistics.median(phase.seconds for phase in found[size, name]) / size
+
+    return each(large) / each(small)
 
 
 def main() -> None:
