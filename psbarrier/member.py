@@ -233,7 +233,9 @@ class Member:
         return found
 
     def _pass(self, until: float | None, *, later: bool) -> ClusterSpec:
-        flow = passing(self._me, self._view, self._now, until, known=self._cluster, later=later)
+        flow = passing(
+            self._me, self._view, self._now, until, known=self._cluster, later=later, shelf=self._session.shelf
+        )
         found = self._session.run(flow)
         if isinstance(found, JobState):
             raise found.error(self.job)

@@ -6,6 +6,8 @@ requests that a flow makes do block the others meanwhile, each for a few seconds
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import os
 import threading
@@ -37,6 +39,8 @@ class _Parked:
         self.check: Callable[[], Any] = lambda: True
         self.until: float | None = None
         self.started = False
+        self.alarm: int | None = None
+        """The number of the alarm that is set for it; those that were set before are outdated."""
 
 
 class Runner:
@@ -51,6 +55,9 @@ class Runner:
         self._condition = threading.Condition()
         self._parked: dict[Driven, list[_Parked]] = {}
         self._dirty: set[Driven] = set()
+        # A heap: when, a number, whose flow. Whoever drives a thousand members cannot look at all of them each time.
+        self._alarms: list[tuple[float, int, Driven, _Parked]] = []
+        self._serial = itertools.count()
         self._calls: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
 
@@ -108,8 +115,9 @@ class Runner:
                 while not (work or self._calls):
                     if not self._parked:
                         self._thread = None
+                        self._alarms.clear()
                         return
-                    self._clock.wait(self._condition, self._next_alarm())
+                    self._clock.wait(self._condition, self._alarms[0][0] if self._alarms else None)
                     work = self._due()
                 calls, self._calls = self._calls, []
             for call in calls:
@@ -118,18 +126,26 @@ class Runner:
                 self._advance(session, parked)
 
     def _due(self) -> list[tuple[Driven, _Parked]]:
+        """Whoever may have something to do now; the condition is held."""
         now = self._clock.now()
         dirty, self._dirty = self._dirty, set()
-        return [
-            (session, parked)
-            for session, flows in self._parked.items()
-            for parked in flows
-            if session in dirty or ((alarm := session.alarm(parked.until)) is not None and alarm <= now)
-        ]
+        due = [(session, parked) for session in dirty for parked in self._parked.get(session, ())]
+        while self._alarms and self._alarms[0][0] <= now:
+            _, number, session, parked = heapq.heappop(self._alarms)
+            if number != parked.alarm:
+                continue
+            parked.alarm = None
+            if session not in dirty and parked in self._parked.get(session, ()):
+                due.append((session, parked))
+        return due
 
-    def _next_alarm(self) -> float | None:
-        alarms = (session.alarm(parked.until) for session, flows in self._parked.items() for parked in flows)
-        return min((alarm for alarm in alarms if alarm is not None), default=None)
+    def _set_alarm(self, session: Driven, parked: _Parked) -> None:
+        """Look at a flow that waits at its time at the latest, if that is not set already."""
+        with self._condition:
+            when = session.alarm(parked.until)
+            if parked.alarm is None and when is not None:
+                parked.alarm = next(self._serial)
+                heapq.heappush(self._alarms, (when, parked.alarm, session, parked))
 
     def _advance(self, session: Driven, parked: _Parked) -> None:
         """Run a flow until it waits again, or ends."""
@@ -137,6 +153,7 @@ class Runner:
             effect = self._resume(session, parked)
             while effect is not None and not self._park(session, parked, effect):
                 effect = self._step(session, parked.flow, effect)
+            self._set_alarm(session, parked)
         except StopIteration:
             self._drop(session, parked)
         except (SlotLostError, ClosedError) as error:
@@ -178,6 +195,7 @@ class Runner:
             parked.check, parked.until = (lambda: None), session.pause_end(effect)
         else:
             return False
+        parked.alarm = None
         with self._condition:
             if session in self._parked:
                 self._dirty.add(session)

@@ -48,6 +48,7 @@ from psbarrier.home import Home, at_home
 from psbarrier.protocol.standing import Standing
 from psbarrier.report import log_progress
 from psbarrier.runner import Runner
+from psbarrier.shelf import Shelf
 from psbarrier.shelter import shelter
 from psbarrier.state import MemberState
 from psbarrier.store.base import Store, TxnReply
@@ -76,6 +77,7 @@ class Session:
         self.strict = strict
         self.on_progress: Callable[[Progress], None] = on_progress or log_progress
         self._runner = Runner.of(store)
+        self.shelf = Shelf(store, self.condition)
         self._watches = Watches(store, self.condition, self._notify, self.lose)
         self._hold = Hold(store, self.condition, self._notify, self._lease_died, self._run_died)
         self._error: PsBarrierError | None = None

@@ -36,6 +36,8 @@ SPACING = 0.25
 """Seconds between two writes of `gone`, so that many losses at once cost few messages."""
 ABSENT_SPACING = 2.0
 """Seconds between two writes of who is not there yet, before the first seal."""
+SPACING_PER_TASK = 1e-3
+"""Seconds between two such lists, for each task of the job, that tell of nobody who is lost: each is told to all."""
 NAMED = 32
 """How many of the absent are named."""
 NAMED_MALFORMED = 5
@@ -240,9 +242,12 @@ class Duty:
     def _due(self) -> float:
         """When the list may be written. Nobody acts on who is not there yet, so that is told less often."""
         before, after = self.view.gone, self._gone()
-        if (before.lost, before.finished) == (after.lost, after.finished):
-            return max(self.began, self.written) + ABSENT_SPACING
-        return self.written + SPACING
+        if before.lost != after.lost:
+            return self.written + SPACING
+        calm = self.replicas.size * SPACING_PER_TASK
+        if before.finished != after.finished:
+            return self.written + max(SPACING, calm)
+        return max(self.began, self.written) + max(ABSENT_SPACING, calm)
 
     def _learn_reasons(self, view: Assessment) -> Flow[None]:
         """Find out, once for each loss, whether the task had said why it goes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from psbarrier.errors import GateTimeoutError, MalformedValueError, StoreError
 from psbarrier.flows.effects import Await, Flow, Progress, Tell, decide, describe_missing, require_held
@@ -21,6 +22,23 @@ GRACE = 0.8
 """Seconds after a deadline in which the error may still be put together; no wait outlives its deadline by more than 1 s."""
 
 
+READING = 5.0
+"""Seconds that a member leaves the reading of a spec to another one of its process; then it reads for itself."""
+
+
+class Shelf(Protocol):
+    """The specs that the members of this process have read, by their SHA-256."""
+
+    def get(self, sha256: str) -> ClusterSpec | None:
+        """The spec, if a member has read it."""
+
+    def turn(self, sha256: str) -> bool:
+        """Whether the caller is to read it; if not, another one does, and an Await of `get` is answered then."""
+
+    def put(self, sha256: str, spec: ClusterSpec) -> None:
+        """The caller has read it."""
+
+
 def passing(
     me: Standing,
     view: ControlView,
@@ -29,6 +47,7 @@ def passing(
     *,
     known: ClusterSpec | None = None,
     later: bool = False,
+    shelf: Shelf | None = None,
 ) -> Flow[ClusterSpec | JobState]:
     """The newest sealed spec that names this incarnation; or the job's end.
 
@@ -54,7 +73,7 @@ def passing(
             seal, mod = found
             if known is not None and seal.epoch == known.epoch:
                 return known
-            spec = yield from _body(me, seal, clock, patience)
+            spec = yield from _body(me, seal, clock, patience, shelf)
             if spec is not None and any(m.task == me.task and m.incarnation == me.incarnation for m in spec.members):
                 return spec
             useless = max(useless, mod)
@@ -64,17 +83,33 @@ def passing(
             yield Tell(_progress(me, view, patience))
 
 
-def _body(me: Standing, seal: Seal, clock: Callable[[], float], patience: Patience) -> Flow[ClusterSpec | None]:
+def _body(
+    me: Standing, seal: Seal, clock: Callable[[], float], patience: Patience, shelf: Shelf | None
+) -> Flow[ClusterSpec | None]:
     """The spec that `seal` announces; None when a later one has replaced it."""
     key = me.keys.body(seal.epoch)
+    known = None if shelf is None else shelf.get(seal.sha256)
+    if shelf is not None and known is None and not shelf.turn(seal.sha256):
+        known = yield Await(lambda: shelf.get(seal.sha256), patience.within(READING))
     left = patience.left()
     limit = math.inf if left is None else clock() + left + GRACE
-    reply = yield from decide(me, Txn(then=(Range(key), *me.witnesses())), clock, limit)
+    reads = me.witnesses() if known is not None else (*me.witnesses(), Range(key))
+    reply = yield from decide(me, Txn(then=reads), clock, limit)
     # The seal may be another run's, which was founded where ours had gone, while our registration was still there.
-    require_held(me, reply, 1)
-    kv = reply.one(0)
+    require_held(me, reply, 0)
+    if known is not None:
+        return known
+    kv = reply.one(-1)
     if kv is None:
         return None
+    spec = _checked(key, kv, seal)
+    if shelf is not None:
+        shelf.put(seal.sha256, spec)
+    return spec
+
+
+def _checked(key: str, kv: KV, seal: Seal) -> ClusterSpec:
+    """The spec that was read, if it is the one that was sealed."""
     if hashlib.sha256(kv.value).hexdigest() != seal.sha256:
         raise MalformedValueError(
             f"the cluster spec under {key!r} is not the one that was sealed (its SHA-256 differs): something else writes "

@@ -14,7 +14,7 @@ from psbarrier.errors import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from psbarrier.flows.effects import Change, Flow, Follow, Grant, Pause, Progress, Revoke, Tell, Unfollow, settle
+from psbarrier.flows.effects import Await, Change, Flow, Follow, Grant, Pause, Progress, Revoke, Tell, Unfollow, settle
 from psbarrier.flows.gate import GRACE
 from psbarrier.flows.patience import Patience
 from psbarrier.flows.refusals import refuse_finished, require_same, taken
@@ -26,6 +26,10 @@ from psbarrier.protocol.transactions import Applicant, Founding, draw_slot, foun
 from psbarrier.protocol.views import ControlView
 from psbarrier.spec import Task
 from psbarrier.store.base import KV, Range, Txn, TxnReply
+
+DEFERRAL = 10.0
+"""Seconds that a process leaves the founding to another, once; a healthy etcd takes milliseconds, and a busy one a few
+seconds where thousands come at once."""
 
 
 @frozen
@@ -93,6 +97,7 @@ class _Joining:
         self.registration = want.registration
         self.view: ControlView | None = None
         self.index = want.index
+        self.deferred = False
         self.patience = Patience(clock, until)
         self.waits_for: tuple[Task, Registration] | None = None
 
@@ -199,10 +204,10 @@ class _Joining:
             self.index = yield from self._lowest(keys)
         while True:
             me = self._applicant(keys, self.index or 0)
-            reply = yield from self._settle(join(me))
+            reply = yield from self._settle(join(me, claim=self.want.run is not None))
             config, member = reply.one(-4), reply.one(-3)
             if config is None:
-                return (yield from self._refound(run, keys, me, member))
+                return (yield from self._refound(run, keys, me, reply))
             if member is not None and _is_mine(member, me):
                 return self._joined(me, run, reply)
             state = next((kv for kv in reply.many(-1) if kv.key == keys.state), None)
@@ -219,15 +224,27 @@ class _Joining:
                 refuse_finished(self.want.job.job, me.task, member)
             yield from self._elsewhere(me, config, member, reply.revision)
 
-    def _refound(self, run: str, keys: RunKeys, me: Applicant, member: KV | None) -> Flow[Joined | None]:
-        """The run does not exist: found it if it is the one that was named."""
+    def _refound(self, run: str, keys: RunKeys, me: Applicant, reply: TxnReply) -> Flow[Joined | None]:
+        """The run does not exist: found it if it is the one that was named, unless another process does."""
         if self.want.run is None:
             return None
+        member = reply.one(-3)
         if member is not None and _is_mine(member, me):
             # A try whose reply was lost had registered us in the run before, which went since: nobody can found a run
             # over a registration, so ours has to go.
             yield from self.enlist()
+        elif not (self.deferred or me.claimed(reply)):
+            # A job's processes come at once. If all of them tried, each would make a lease for the run, and all but one
+            # would have to end it again. The claim decides nothing: whatever becomes of it, a run is founded once.
+            self.deferred = True
+            yield Await(self._led, min(self.clock() + DEFERRAL, self.until))
+            self.index = self.want.index
+            return None
         return (yield from self._found(Founding(self.want.job, run, wall=self.wall()), keys))
+
+    def _led(self) -> bool | None:
+        """True once somebody leads the run, which begins in the moment when it is founded."""
+        return True if self.view is not None and self.view.leader_create else None
 
     def _lowest(self, keys: RunKeys) -> Flow[int]:
         reply = yield from self._read(Range(*below(keys.role_members(self.want.role)), keys_only=True))

@@ -48,6 +48,10 @@ from psbarrier.store.base import KV, Range, Txn, TxnReply
 PAST = -1
 """What `wait()` returns for a generation that was released before it came."""
 
+ALL_ASK = 100
+"""So many parties may each read all arrivals every ten seconds. A thousand that do keep two cores busy for longer than
+that, and so what they wait for from coming."""
+
 ANNOUNCEMENT = 0.5
 """How many seconds one who learns of a break waits for the names of the missing, which come in a second write."""
 
@@ -406,11 +410,10 @@ class Meeting:
     # -- saying so
 
     def _tell(self) -> Flow[None]:
-        """Say who is missing. One read of keys, which N waiting parties repeat every ten seconds: above 1,000 parties
-        only the one that came first asks."""
+        """Say who is missing. Where there are many parties, only the one that came first asks."""
         parties = self._count()
         there, missing = max(self.order + 1, 1), {}
-        if parties <= 1000 or self.order == 0:
+        if parties <= ALL_ASK or self.order == 0:
             try:
                 arrivals = Txn(then=(self.party.arrivals(self.at),))
                 reply = yield from decide(self.me, arrivals, self.clock, self.clock() + GRACE)

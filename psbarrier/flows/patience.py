@@ -29,6 +29,11 @@ class Patience:
         """When to look up from waiting: at the next report, or at the deadline."""
         return self._report if self._until is None else min(self._report, self._until)
 
+    def within(self, seconds: float) -> float:
+        """When so many seconds are over, or at the deadline."""
+        end = self._clock() + seconds
+        return end if self._until is None else min(end, self._until)
+
     def over(self) -> bool:
         return self._until is not None and self._clock() >= self._until
 

@@ -77,6 +77,11 @@ class RunKeys:
         return f"{self.root}founded"
 
     @property
+    def founder(self) -> str:
+        """Who is about to found the run; gone once it is founded."""
+        return f"{self.root}founder"
+
+    @property
     def control(self) -> str:
         """The prefix that every member watches."""
         return f"{self.root}control/"

@@ -25,7 +25,7 @@ from psbarrier.protocol.records import (
 from psbarrier.protocol.standing import Standing
 from psbarrier.spec import Task
 from psbarrier.state import JobState
-from psbarrier.store.base import KV, Compare, Delete, Op, Put, Range, Txn, prefix_end
+from psbarrier.store.base import KV, Compare, Delete, Op, Put, Range, Txn, TxnReply, prefix_end
 
 
 def absent(key: str) -> Compare:
@@ -55,13 +55,30 @@ class Applicant:
 
     def entry(self) -> tuple[Op, ...]:
         """Register, and lead if nobody does; then `reads()`."""
-        leader = Leader(str(self.task), self.registration.incarnation).pack()
-        put_leader = Txn((absent(self.keys.leader),), (Put(self.keys.leader, leader, self.lease),))
+        put_leader = Txn((absent(self.keys.leader),), (Put(self.keys.leader, self.name(), self.lease),))
         return (
             Put(self.keys.member(self.task), self.registration.pack(), self.lease),
             put_leader,
             *self.reads(),
         )
+
+    def claim(self) -> Txn:
+        """Say that we found the run, if it does not exist and nobody has said so; refused, it reads the claim.
+
+        Not while somebody still holds our task in a run that has gone: we could not found it then, and others can.
+        """
+        free = (absent(self.keys.config), absent(self.keys.founder), absent(self.keys.member(self.task)))
+        return Txn(free, (Put(self.keys.founder, self.name(), self.lease),), (Range(self.keys.founder),))
+
+    def name(self) -> bytes:
+        """Who we are, as a leader and as a founder."""
+        return Leader(str(self.task), self.registration.incarnation).pack()
+
+    def claimed(self, reply: TxnReply) -> bool:
+        """Whether the claim is ours, as the `reply` to a refused `join` of ours says."""
+        claim = reply.nested(0)
+        held = None if claim.succeeded else claim.one(0)
+        return claim.succeeded or (held is not None and held.value == self.name())
 
     def reads(self) -> tuple[Range, ...]:
         """Config, own registration, crash count, control: the last four results of whatever branch they stand in."""
@@ -73,11 +90,11 @@ class Applicant:
         )
 
 
-def join(me: Applicant) -> Txn:
-    """Take the task in a run that exists and is not over.
+def join(me: Applicant, *, claim: bool) -> Txn:
+    """Take the task in a run that exists and is not over; or else, with `claim`, claim to found it.
 
-    Both branches end with `Applicant.reads()`. Harmless to repeat: a first try that was applied shows in the second
-    one's registration, which carries our incarnation.
+    Both branches end with `Applicant.reads()`; a refused one begins with the claim, if any. Harmless to repeat: a
+    first try that was applied shows in the second one's registration, or claim, which carries our incarnation.
     """
     return Txn(
         (
@@ -86,7 +103,7 @@ def join(me: Applicant) -> Txn:
             absent(me.keys.member(me.task)),
         ),
         me.entry(),
-        me.reads(),
+        (me.claim(), *me.reads()) if claim else me.reads(),
     )
 
 
@@ -115,6 +132,7 @@ def found(me: Applicant, founding: Founding, run_lease: int) -> Txn:
     writes: list[Op] = [
         Put(me.keys.config, me.config, run_lease),
         Put(me.keys.founded, Founded(founding.wall).pack(), run_lease),
+        Delete(me.keys.founder),
     ]
     if founding.current_mod is not None:
         compares.append(unchanged(founding.job.current, founding.current_mod))

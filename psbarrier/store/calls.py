@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,10 @@ _Answered = Callable[[Link, Pass, Any], None]
 # So often may one call log in again; a token that dies faster than it is issued is refused, not chased.
 _LOGINS = 3
 
+# So many calls are under way at once; more wait for their turn. gRPC polls the connection from each thread that waits for
+# an answer: with a thousand of them in one process that takes all of its time, and no answer comes within a timeout.
+_AT_ONCE = 64
+
 
 class Calls:
     """Sends requests over `channels`; each attempt may take `timeout` seconds. `answered` hears of every answer."""
@@ -32,6 +37,7 @@ class Calls:
         self._clock = clock
         self._timeout = timeout
         self._answered = answered
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def send(self, method: _Method, request: Any, *, until: float, repeat: bool, accept: Kind | None = None) -> Any:
         """The response; None when etcd's refusal is of the kind to `accept`.
@@ -59,14 +65,16 @@ class Calls:
             link = self._channels.acquire()
         except LinkError as error:
             return error.endpoint, Failure(Kind.UNSENT, error.reason, cause=error)
-        sent = False
+        sent = turn = False
         try:
             shown = self._login.show(link, budget)
-            left = min(budget, until - self._clock.now())  # a login may have taken most of it
-            if left <= 0:
+            turn = self._turns.acquire(timeout=max(0.0, until - self._clock.now()))
+            # A login, or the wait for a turn, may have taken most of it.
+            budget = min(budget, until - self._clock.now())
+            if budget <= 0 or not turn:
                 raise LinkError(link.endpoint, "no time was left to ask", timed_out=True)
             sent = True
-            answer = method(link)(request, timeout=left, metadata=shown.metadata)
+            answer = method(link)(request, timeout=budget, metadata=shown.metadata)
             if self._answered is not None:
                 self._answered(link, shown, answer)
             return link.endpoint, answer
@@ -80,6 +88,8 @@ class Calls:
             self._channels.check_usable()
             failure = Failure(Kind.UNSENT, "connection closed", cause=error)
         finally:
+            if turn:
+                self._turns.release()
             self._channels.release(link)
         if failure.kind is Kind.STALE_LOGIN:
             failure = self._renew(failure, shown if sent else None)

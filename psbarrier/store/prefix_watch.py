@@ -12,7 +12,9 @@ from psbarrier.store.base import Sink
 class PrefixWatch:
     """One open watch (psbarrier.store.base.Watch)."""
 
-    def __init__(self, prefix: str, sink: Sink, drop: Callable[[PrefixWatch], None]) -> None:
+    def __init__(
+        self, prefix: str, sink: Sink, drop: Callable[[PrefixWatch], None], answered: threading.Condition
+    ) -> None:
         self.prefix = prefix
         self.sink = sink
         self.revision = 0
@@ -22,6 +24,7 @@ class PrefixWatch:
         self.gap = False
         self.error: PsBarrierError | None = None
         self.stopped = False
+        self.answered = answered  # where its opener, and nobody else, waits for etcd's confirmation
         self.calling = threading.RLock()  # held during each call of the sink, so that stop() can wait for its end
         self._drop = drop
 

@@ -78,7 +78,8 @@ class Stream(ABC):
         self._login = login
         self._clock = clock
         self._timeout = timeout
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._open: OpenStream | None = None
         self._closed = False

@@ -16,6 +16,7 @@ A peer that vanished silently is noticed by gRPC's pings (within 15 s), a watch 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +53,8 @@ class Watching(Stream):
 
     def open(self, prefix: str, sink: Sink, until: float) -> PrefixWatch:
         """A new watch, once etcd has confirmed it."""
-        watch = PrefixWatch(prefix, sink, self.drop)
+        # A condition of its own: a thousand that open a watch at once would wake one another for each answer.
+        watch = PrefixWatch(prefix, sink, self.drop, threading.Condition(self._lock))
         started = self._clock.now()
         with self._condition:
             self._watches[watch] = None
@@ -60,7 +62,7 @@ class Watching(Stream):
             try:
                 self._start()
                 while not watch.confirmed and watch.error is None and not self._closed and self._clock.now() < until:
-                    self._clock.wait(self._condition, until)
+                    self._clock.wait(watch.answered, until)
                 if watch.confirmed:
                     return watch
                 raise watch.error or self._unconfirmed(started)
@@ -88,6 +90,13 @@ class Watching(Stream):
             del self._by_id[number]
             self._to_cancel.append(number)
         self._condition.notify_all()
+
+    def shut(self) -> None:
+        """End the stream, and whoever waits for a watch to open."""
+        super().shut()
+        with self._condition:
+            for watch in self._watches:
+                watch.answered.notify_all()
 
     # The writer's side.
 
@@ -167,7 +176,7 @@ class Watching(Stream):
                     watch.revision = watch.seen = response.header.revision
                     watch.cluster = response.header.cluster_id
                     watch.confirmed = True
-                    self._condition.notify_all()
+                    watch.answered.notify_all()
                     return
         if not response.canceled:
             self._check_history(watch, response)
@@ -271,6 +280,7 @@ class Watching(Stream):
         """The watch ends for good; whoever waits for it to open, or else its sink, is told."""
         with self._condition:
             watch.error = error
+            watch.answered.notify_all()
             self._drop(watch)
         if watch.confirmed:
             problem = watch.deliver(lambda: watch.sink.failed(error))

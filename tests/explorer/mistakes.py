@@ -138,7 +138,7 @@ MEMBERS = (
         '            Compare(self.keys.config, "create", "==", self.config_create),\n',
     ),
     _flaw("a gate for any incarnation", _GATE, "jobs", "gate", _OWN, "if spec is not None:"),
-    _flaw("a gate of another run", _GATE, "gone", "gate", "    require_held(me, reply, 1)\n"),
+    _flaw("a gate of another run", _GATE, "gone", "gate", "    require_held(me, reply, 0)\n"),
     _flaw(
         "share over a later one", _TRANSACTIONS, "jobs", "share", "(*me.guard(), unchanged(key, seen))", "me.guard()"
     ),

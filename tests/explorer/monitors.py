@@ -100,11 +100,12 @@ class Monitor:
             self.bad(f"writer: {who} wrote {wrote} though {me.task} belongs to {held} (or its run is gone)")
 
     def _harmless(self, slot: str, incarnation: str, event: Event) -> bool:
-        """A leader may resign at any time; a number that was drawn in vain costs nothing."""
+        """A leader may resign at any time; a number that was drawn in vain costs nothing; a late try to join that claims the
+        founding of a run that has gone decides nothing."""
         old = self.kvs.get(event.kv.key)
         if event.deleted and event.kv.key.endswith("/control/leader") and old is not None:
             return Leader.unpack(old.key, old.value).incarnation == incarnation
-        return "/ticks/slots/" in event.kv.key
+        return "/ticks/slots/" in event.kv.key or event.kv.key.endswith("/founder")
 
     def _founder(self, events: Iterable[Event]) -> None:
         """A new current run replaces none that is alive."""

@@ -1,0 +1,1 @@
+"""The processes of each contestant's group: they have imported everything, and start at a word."""

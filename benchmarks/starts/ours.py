@@ -1,0 +1,37 @@
+"""A member of a job: join, and pass the gate."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import psbarrier
+import psbarrier.store.etcd
+from benchmarks import party
+from psbarrier.store import compat
+
+
+def main(endpoint: str, job: str, size: int, index: int) -> None:
+    """One process. What join() would import only when it is called, etcd3 above all, is imported before the clock starts."""
+    compat.load()
+    with contextlib.ExitStack() as stack:
+
+        def start() -> None:
+            me = psbarrier.join(
+                endpoint,
+                job,
+                "worker",
+                index,
+                replicas={"worker": size},
+                address=f"127.0.0.1:{10000 + index}",
+                run="run",
+                timeout=120,
+            )
+            stack.enter_context(me)
+            assert len(me.cluster(timeout=120).addresses("worker")) == size
+
+        party.perform({"start": start})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
