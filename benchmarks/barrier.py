@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from benchmarks import command, machine, zookeeper
-from benchmarks.group import Group
+from benchmarks.group import Group, GroupError
 from benchmarks.result import Report, Result
 from benchmarks.zookeeper import ZooKeeper
 from psbarrier.embedded import EtcdServer, free_ports
@@ -48,47 +48,84 @@ class Contestant:
             yield name, took
 
 
-def contestants(
-    stack: contextlib.ExitStack, size: int, rounds: int, etcd: EtcdServer, keeper: ZooKeeper | None, *, torch: bool
-) -> list[Contestant]:
-    """All of them, ready to meet, until `stack` is closed."""
+@frozen
+class Servers:
+    """What the contestants meet over; None where there is none."""
 
-    def start(module: str, *arguments: object, indexed: bool = True) -> Group:
-        each = [(*arguments, index) if indexed else arguments for index in range(size)]
-        return stack.enter_context(Group(f"benchmarks.barriers.{module}", each))
+    etcd: EtcdServer
+    keeper: ZooKeeper | None
 
-    path = f"b{uuid.uuid4().hex[:8]}"
-    made = [
-        Contestant(start("ours", etcd.endpoint, path, size), ((OURS, "meet"),)),
-        Contestant(start("bare", etcd.endpoint, f"/{path}", size, rounds, indexed=False), ((BARE, "meet"),)),
-    ]
-    if keeper is not None:
-        # None may leave before all have entered: the first one's leave() takes the sign away that the last one's enter()
-        # is about to look for, and that one would wait for ever.
-        made.append(Contestant(start("kazoo", keeper.endpoint, path, size), ((ENTER, "enter"), (BOTH, "leave"))))
-    if torch:
-        made.append(Contestant(start("torch", free_ports(1)[0], size), ((TORCH, "meet"),)))
-    return made
+
+class Field:
+    """The contestants at one size, ready to meet; who fails is left out from then on, with the reason."""
+
+    def __init__(self, stack: contextlib.ExitStack, servers: Servers, size: int) -> None:
+        self._stack = stack
+        self._servers = servers
+        self._size = size
+        self._path = f"b{uuid.uuid4().hex[:8]}"
+        self._contestants: list[Contestant] = []
+        self.left_out: dict[str, str] = {}
+
+    def enter(self, rounds: int) -> None:
+        """Start all; so many rounds are to come."""
+        etcd, size = self._servers.etcd.endpoint, self._size
+        self._start("ours", [(etcd, self._path, size, index) for index in range(size)], ((OURS, "meet"),))
+        self._start("bare", [(etcd, f"/{self._path}", size, rounds)] * size, ((BARE, "meet"),))
+        if self._servers.keeper is not None:
+            keeper = self._servers.keeper.endpoint
+            # None may leave before all have entered: the first one's leave() takes the sign away that the last one's
+            # enter() is about to look for, and that one would wait for ever.
+            steps = ((ENTER, "enter"), (BOTH, "leave"))
+            self._start("kazoo", [(keeper, self._path, size, index) for index in range(size)], steps)
+        reason = machine.obstacle("torch", size)
+        if reason is not None:
+            self.left_out[TORCH] = reason
+            return
+        port = free_ports(1)[0]
+        self._start("torch", [(port, size, index) for index in range(size)], ((TORCH, "meet"),))
+
+    def _start(self, module: str, arguments: list[tuple[object, ...]], steps: tuple[tuple[str, str], ...]) -> None:
+        try:
+            group = self._stack.enter_context(Group(f"benchmarks.barriers.{module}", arguments))
+        except GroupError as error:
+            self._fail(steps[0][0], error)
+        else:
+            self._contestants.append(Contestant(group, steps))
+
+    def round(self) -> dict[str, float]:
+        """Seconds, by name."""
+        seconds: dict[str, float] = {}
+        for contestant in list(self._contestants):
+            try:
+                seconds.update(contestant.round())
+            except GroupError as error:
+                self._contestants.remove(contestant)
+                self._fail(contestant.steps[0][0], error)
+        return seconds
+
+    def _fail(self, name: str, error: GroupError) -> None:
+        command.progress(f"{name}: {error}")
+        self.left_out[name] = error.brief
 
 
 def measure(options: argparse.Namespace) -> Report:
     """Each size in turn."""
-    left_out, results = {}, []
-    for name, reason in (
-        ("kazoo", zookeeper.obstacle() or machine.obstacle("kazoo", 1)),
-        (TORCH, machine.obstacle("torch", max(options.processes))),
-    ):
-        if reason is not None:
-            left_out[name] = reason
-    versions = {}
+    results: list[Result] = []
+    left_out, versions = {}, {}
     with contextlib.ExitStack() as stack:
         etcd = stack.enter_context(EtcdServer(extra_args=["--unsafe-no-fsync=false"] if options.fsync else []))
-        keeper = None if "kazoo" in left_out else stack.enter_context(ZooKeeper(fsync=options.fsync))
+        reason = zookeeper.obstacle() or machine.obstacle("kazoo", 1)
+        if reason is not None:
+            left_out["kazoo"] = reason
+        keeper = stack.enter_context(ZooKeeper(fsync=options.fsync)) if reason is None else None
         if keeper is not None:
             versions["ZooKeeper"] = keeper.version
         for size in options.processes:
             command.progress(f"barrier of {size}")
-            results += compare(size, options.rounds, etcd, keeper, torch=TORCH not in left_out)
+            found, absent = compare(Servers(etcd, keeper), size, options.rounds)
+            results += found
+            left_out |= {f"{name}, {size} processes": reason for name, reason in absent.items()}
     return Report(
         benchmark="barrier",
         title="A barrier, first arrival to last release",
@@ -99,17 +136,18 @@ def measure(options: argparse.Namespace) -> Report:
     )
 
 
-def compare(size: int, rounds: int, etcd: EtcdServer, keeper: ZooKeeper | None, *, torch: bool) -> list[Result]:
-    """All contestants at one size, in turn."""
+def compare(servers: Servers, size: int, rounds: int) -> tuple[list[Result], dict[str, str]]:
+    """All contestants at one size, in turn; and who was left out, and why."""
+    seconds: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        taking_part = contestants(stack, size, WARM_UP + rounds, etcd, keeper, torch=torch)
-        seconds: dict[str, list[float]] = {}
+        field = Field(stack, servers, size)
+        field.enter(WARM_UP + rounds)
         for number in range(WARM_UP + rounds):
-            for contestant in taking_part:
-                for name, took in contestant.round():
-                    if number >= WARM_UP:
-                        seconds.setdefault(name, []).append(took)
-    return [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items()]
+            for name, took in field.round().items():
+                if number >= WARM_UP:
+                    seconds.setdefault(name, []).append(took)
+    results = [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items()]
+    return results, field.left_out
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from benchmarks import command, machine
-from benchmarks.group import Group
+from benchmarks.group import Group, GroupError
 from benchmarks.result import Report, Result
 from psbarrier.embedded import EtcdServer, free_ports
 
@@ -77,7 +77,8 @@ CONTESTANTS = (
 
 def measure(options: argparse.Namespace) -> Report:
     """Each size in turn."""
-    results, left_out = [], {}
+    results: list[Result] = []
+    left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         etcd = stack.enter_context(EtcdServer())
         # One of its own: the old API has a store of its own, too.
@@ -94,7 +95,9 @@ def measure(options: argparse.Namespace) -> Report:
                     left_out[f"{contestant.name}, {size} processes"] = reason
             if any(contestant.backend == "etcd-v2" for contestant in able) and legacy.pid is None:
                 stack.enter_context(legacy)
-            results += compare(able, size, options.rounds, lambda backend: _endpoint(backend, etcd, legacy))
+            found, failed = compare(able, size, options.rounds, lambda backend: _endpoint(backend, etcd, legacy))
+            results += found
+            left_out |= failed
     return Report(
         benchmark="group_start",
         title="Start of a group, from imported to all hold the spec",
@@ -105,15 +108,24 @@ def measure(options: argparse.Namespace) -> Report:
     )
 
 
-def compare(able: list[Contestant], size: int, rounds: int, endpoint: Callable[[str | None], str]) -> list[Result]:
-    """All contestants at one size, in turn."""
+def compare(
+    able: list[Contestant], size: int, rounds: int, endpoint: Callable[[str | None], str]
+) -> tuple[list[Result], dict[str, str]]:
+    """All contestants at one size, in turn; and which starts failed, and why."""
+    left_out = {}
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in able}
     for number in range(rounds):
         for contestant in able:
-            took = contestant.start(endpoint(contestant.backend), size)
+            try:
+                took = contestant.start(endpoint(contestant.backend), size)
+            except GroupError as error:
+                command.progress(f"{contestant.name}: {error}")
+                left_out[f"{contestant.name}, {size} processes, round {number + 1}"] = error.brief
+                continue
             command.progress(f"{contestant.name}, {size} processes, round {number + 1} of {rounds}: {took:.3f} s")
             seconds[contestant.name].append(took)
-    return [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items()]
+    results = [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items() if samples]
+    return results, left_out
 
 
 def _endpoint(backend: str | None, etcd: EtcdServer, legacy: EtcdServer) -> str:
