@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from attrs import frozen
 
@@ -34,18 +34,44 @@ ENTER, BOTH, TORCH = "kazoo enter()", "kazoo enter() + leave()", "torch TCPStore
 
 
 @frozen
+class Round:
+    """Seconds from the first arrival, and seconds of processors for each party; by name."""
+
+    seconds: dict[str, float]
+    cpu: dict[str, float]
+
+
+@frozen
 class Contestant:
-    """What its parties do in a round, step by step, and under which name the time until the end of each step is known."""
+    """What its parties do in a round, step by step, and under which name the time until the end of each step is known.
+
+    `server` is the process that they meet over, if it is not one of them.
+    """
 
     group: Group
     steps: tuple[tuple[str, str], ...]
+    server: int | None
 
-    def round(self) -> Iterator[tuple[str, float]]:
-        """Names, and seconds."""
-        took = 0.0
+    @property
+    def name(self) -> str:
+        """That of all its steps."""
+        return self.steps[-1][0]
+
+    def round(self) -> Round:
+        """All steps."""
+        took, seconds = 0.0, {}
+        before = self._cpu()
         for name, action in self.steps:
             took += self.group.together(action).span
-            yield name, took
+            seconds[name] = took
+        used = {name: (after - before[name]) / len(self.group) for name, after in self._cpu().items()}
+        return Round(seconds, used)
+
+    def _cpu(self) -> dict[str, float]:
+        used = {f"{self.name}: a party": machine.cpu_seconds(process.pid for process in self.group.processes)}
+        if self.server is not None:
+            used[f"{self.name}: the server"] = machine.cpu_seconds([self.server])
+        return used
 
 
 @frozen
@@ -70,14 +96,16 @@ class Field:
     def enter(self, rounds: int) -> None:
         """Start all; so many rounds are to come."""
         etcd, size = self._servers.etcd.endpoint, self._size
-        self._start("ours", [(etcd, self._path, size, index) for index in range(size)], ((OURS, "meet"),))
-        self._start("bare", [(etcd, f"/{self._path}", size, rounds)] * size, ((BARE, "meet"),))
+        pid = self._servers.etcd.pid
+        self._start("ours", [(etcd, self._path, size, index) for index in range(size)], ((OURS, "meet"),), pid)
+        self._start("bare", [(etcd, f"/{self._path}", size, rounds)] * size, ((BARE, "meet"),), pid)
         if self._servers.keeper is not None:
-            keeper = self._servers.keeper.endpoint
+            keeper = self._servers.keeper
             # None may leave before all have entered: the first one's leave() takes the sign away that the last one's
             # enter() is about to look for, and that one would wait for ever.
             steps = ((ENTER, "enter"), (BOTH, "leave"))
-            self._start("kazoo", [(keeper, self._path, size, index) for index in range(size)], steps)
+            each = [(keeper.endpoint, self._path, size, index) for index in range(size)]
+            self._start("kazoo", each, steps, keeper.pid)
         reason = machine.obstacle("torch", size)
         if reason is not None:
             self.left_out[TORCH] = reason
@@ -85,33 +113,40 @@ class Field:
         port = free_ports(1)[0]
         self._start("torch", [(port, size, index) for index in range(size)], ((TORCH, "meet"),))
 
-    def _start(self, module: str, arguments: list[tuple[object, ...]], steps: tuple[tuple[str, str], ...]) -> None:
+    def _start(
+        self,
+        module: str,
+        arguments: Sequence[tuple[object, ...]],
+        steps: tuple[tuple[str, str], ...],
+        server: int | None = None,
+    ) -> None:
         try:
             group = self._stack.enter_context(Group(f"benchmarks.barriers.{module}", arguments))
         except GroupError as error:
-            self._fail(steps[0][0], error)
+            self._fail(steps[-1][0], error)
         else:
-            self._contestants.append(Contestant(group, steps))
+            self._contestants.append(Contestant(group, steps, server))
 
-    def round(self) -> dict[str, float]:
-        """Seconds, by name."""
-        seconds: dict[str, float] = {}
+    def round(self) -> list[Round]:
+        """One of each, in turn."""
+        rounds = []
         for contestant in list(self._contestants):
             try:
-                seconds.update(contestant.round())
+                rounds.append(contestant.round())
             except GroupError as error:
                 self._contestants.remove(contestant)
-                self._fail(contestant.steps[0][0], error)
-        return seconds
+                self._fail(contestant.name, error)
+        return rounds
 
     def _fail(self, name: str, error: GroupError) -> None:
         command.progress(f"{name}: {error}")
         self.left_out[name] = error.brief
 
 
-def measure(options: argparse.Namespace) -> Report:
+def measure(options: argparse.Namespace) -> list[Report]:
     """Each size in turn."""
-    results: list[Result] = []
+    times: list[Result] = []
+    cpu: list[Result] = []
     left_out, versions = {}, {}
     with contextlib.ExitStack() as stack:
         etcd = stack.enter_context(EtcdServer(extra_args=["--unsafe-no-fsync=false"] if options.fsync else []))
@@ -123,31 +158,35 @@ def measure(options: argparse.Namespace) -> Report:
             versions["ZooKeeper"] = keeper.version
         for size in options.processes:
             command.progress(f"barrier of {size}")
-            found, absent = compare(Servers(etcd, keeper), size, options.rounds)
-            results += found
+            rounds, absent = compare(Servers(etcd, keeper), size, options.rounds)
+            times += _results(size, [one.seconds for one in rounds])
+            cpu += _results(size, [one.cpu for one in rounds])
             left_out |= {f"{name}, {size} processes": reason for name, reason in absent.items()}
-    return Report(
-        benchmark="barrier",
-        title="A barrier, first arrival to last release",
-        results=results,
-        machine=machine.facts(**versions),
-        axis="processes",
-        left_out=left_out,
-    )
+    facts = machine.facts(**versions)
+    return [
+        Report("barrier", "A barrier, first arrival to last release", times, facts, "processes", left_out),
+        Report("barrier-cpu", "Processor time of a barrier, for each party", cpu, facts, "processes"),
+    ]
 
 
-def compare(servers: Servers, size: int, rounds: int) -> tuple[list[Result], dict[str, str]]:
-    """All contestants at one size, in turn; and who was left out, and why."""
-    seconds: dict[str, list[float]] = {}
+def compare(servers: Servers, size: int, rounds: int) -> tuple[list[Round], dict[str, str]]:
+    """All contestants at one size, in turn, once they are warm; and who was left out, and why."""
+    found: list[Round] = []
     with contextlib.ExitStack() as stack:
         field = Field(stack, servers, size)
         field.enter(WARM_UP + rounds)
         for number in range(WARM_UP + rounds):
-            for name, took in field.round().items():
-                if number >= WARM_UP:
-                    seconds.setdefault(name, []).append(took)
-    results = [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items()]
-    return results, field.left_out
+            rounds_of_all = field.round()
+            if number >= WARM_UP:
+                found += rounds_of_all
+    return found, field.left_out
+
+
+def _results(size: int, samples: list[dict[str, float]]) -> list[Result]:
+    names = dict.fromkeys(name for sample in samples for name in sample)
+    return [
+        Result(name, {"processes": size}, "s", [sample[name] for sample in samples if name in sample]) for name in names
+    ]
 
 
 def main() -> None:
