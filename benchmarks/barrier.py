@@ -18,12 +18,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from attrs import frozen
 
 from benchmarks import command, machine, zookeeper
-from benchmarks.group import Group
+from benchmarks.group import Group, GroupError
 from benchmarks.result import Report, Result
 from benchmarks.zookeeper import ZooKeeper
 from psbarrier.embedded import EtcdServer, free_ports
@@ -34,82 +34,159 @@ ENTER, BOTH, TORCH = "kazoo enter()", "kazoo enter() + leave()", "torch TCPStore
 
 
 @frozen
+class Round:
+    """Seconds from the first arrival, and seconds of processors for each party; by name."""
+
+    seconds: dict[str, float]
+    cpu: dict[str, float]
+
+
+@frozen
 class Contestant:
-    """What its parties do in a round, step by step, and under which name the time until the end of each step is known."""
+    """What its parties do in a round, step by step, and under which name the time until the end of each step is known.
+
+    `server` is the process that they meet over, if it is not one of them.
+    """
 
     group: Group
     steps: tuple[tuple[str, str], ...]
+    server: int | None
 
-    def round(self) -> Iterator[tuple[str, float]]:
-        """Names, and seconds."""
-        took = 0.0
+    @property
+    def name(self) -> str:
+        """That of all its steps."""
+        return self.steps[-1][0]
+
+    def round(self) -> Round:
+        """All steps."""
+        took, seconds = 0.0, {}
+        before = self._cpu()
         for name, action in self.steps:
             took += self.group.together(action).span
-            yield name, took
+            seconds[name] = took
+        used = {name: (after - before[name]) / len(self.group) for name, after in self._cpu().items()}
+        return Round(seconds, used)
+
+    def _cpu(self) -> dict[str, float]:
+        used = {f"{self.name}: a party": machine.cpu_seconds(process.pid for process in self.group.processes)}
+        if self.server is not None:
+            used[f"{self.name}: the server"] = machine.cpu_seconds([self.server])
+        return used
 
 
-def contestants(
-    stack: contextlib.ExitStack, size: int, rounds: int, etcd: EtcdServer, keeper: ZooKeeper | None, *, torch: bool
-) -> list[Contestant]:
-    """All of them, ready to meet, until `stack` is closed."""
+@frozen
+class Servers:
+    """What the contestants meet over; None where there is none."""
 
-    def start(module: str, *arguments: object, indexed: bool = True) -> Group:
-        each = [(*arguments, index) if indexed else arguments for index in range(size)]
-        return stack.enter_context(Group(f"benchmarks.barriers.{module}", each))
-
-    path = f"b{uuid.uuid4().hex[:8]}"
-    made = [
-        Contestant(start("ours", etcd.endpoint, path, size), ((OURS, "meet"),)),
-        Contestant(start("bare", etcd.endpoint, f"/{path}", size, rounds, indexed=False), ((BARE, "meet"),)),
-    ]
-    if keeper is not None:
-        # None may leave before all have entered: the first one's leave() takes the sign away that the last one's enter()
-        # is about to look for, and that one would wait for ever.
-        made.append(Contestant(start("kazoo", keeper.endpoint, path, size), ((ENTER, "enter"), (BOTH, "leave"))))
-    if torch:
-        made.append(Contestant(start("torch", free_ports(1)[0], size), ((TORCH, "meet"),)))
-    return made
+    etcd: EtcdServer
+    keeper: ZooKeeper | None
 
 
-def measure(options: argparse.Namespace) -> Report:
-    """Each size in turn."""
-    left_out, results = {}, []
-    for name, reason in (
-        ("kazoo", zookeeper.obstacle() or machine.obstacle("kazoo", 1)),
-        (TORCH, machine.obstacle("torch", max(options.processes))),
-    ):
+class Field:
+    """The contestants at one size, ready to meet; who fails is left out from then on, with the reason."""
+
+    def __init__(self, stack: contextlib.ExitStack, servers: Servers, size: int) -> None:
+        self._stack = stack
+        self._servers = servers
+        self._size = size
+        self._path = f"b{uuid.uuid4().hex[:8]}"
+        self._contestants: list[Contestant] = []
+        self.left_out: dict[str, str] = {}
+
+    def enter(self, rounds: int) -> None:
+        """Start all; so many rounds are to come."""
+        etcd, size = self._servers.etcd.endpoint, self._size
+        pid = self._servers.etcd.pid
+        self._start("ours", [(etcd, self._path, size, index) for index in range(size)], ((OURS, "meet"),), pid)
+        self._start("bare", [(etcd, f"/{self._path}", size, rounds)] * size, ((BARE, "meet"),), pid)
+        if self._servers.keeper is not None:
+            keeper = self._servers.keeper
+            # None may leave before all have entered: the first one's leave() takes the sign away that the last one's
+            # enter() is about to look for, and that one would wait for ever.
+            steps = ((ENTER, "enter"), (BOTH, "leave"))
+            each = [(keeper.endpoint, self._path, size, index) for index in range(size)]
+            self._start("kazoo", each, steps, keeper.pid)
+        reason = machine.obstacle("torch", size)
         if reason is not None:
-            left_out[name] = reason
-    versions = {}
+            self.left_out[TORCH] = reason
+            return
+        port = free_ports(1)[0]
+        self._start("torch", [(port, size, index) for index in range(size)], ((TORCH, "meet"),))
+
+    def _start(
+        self,
+        module: str,
+        arguments: Sequence[tuple[object, ...]],
+        steps: tuple[tuple[str, str], ...],
+        server: int | None = None,
+    ) -> None:
+        try:
+            group = self._stack.enter_context(Group(f"benchmarks.barriers.{module}", arguments))
+        except GroupError as error:
+            self._fail(steps[-1][0], error)
+        else:
+            self._contestants.append(Contestant(group, steps, server))
+
+    def round(self) -> list[Round]:
+        """One of each, in turn."""
+        rounds = []
+        for contestant in list(self._contestants):
+            try:
+                rounds.append(contestant.round())
+            except GroupError as error:
+                self._contestants.remove(contestant)
+                self._fail(contestant.name, error)
+        return rounds
+
+    def _fail(self, name: str, error: GroupError) -> None:
+        command.progress(f"{name}: {error}")
+        self.left_out[name] = error.brief
+
+
+def measure(options: argparse.Namespace) -> list[Report]:
+    """Each size in turn."""
+    times: list[Result] = []
+    cpu: list[Result] = []
+    left_out, versions = {}, {}
     with contextlib.ExitStack() as stack:
         etcd = stack.enter_context(EtcdServer(extra_args=["--unsafe-no-fsync=false"] if options.fsync else []))
-        keeper = None if "kazoo" in left_out else stack.enter_context(ZooKeeper(fsync=options.fsync))
+        reason = zookeeper.obstacle() or machine.obstacle("kazoo", 1)
+        if reason is not None:
+            left_out["kazoo"] = reason
+        keeper = stack.enter_context(ZooKeeper(fsync=options.fsync)) if reason is None else None
         if keeper is not None:
             versions["ZooKeeper"] = keeper.version
         for size in options.processes:
             command.progress(f"barrier of {size}")
-            results += compare(size, options.rounds, etcd, keeper, torch=TORCH not in left_out)
-    return Report(
-        benchmark="barrier",
-        title="A barrier, first arrival to last release",
-        results=results,
-        machine=machine.facts(**versions),
-        axis="processes",
-        left_out=left_out,
-    )
+            rounds, absent = compare(Servers(etcd, keeper), size, options.rounds)
+            times += _results(size, [one.seconds for one in rounds])
+            cpu += _results(size, [one.cpu for one in rounds])
+            left_out |= {f"{name}, {size} processes": reason for name, reason in absent.items()}
+    facts = machine.facts(**versions)
+    return [
+        Report("barrier", "A barrier, first arrival to last release", times, facts, "processes", left_out),
+        Report("barrier-cpu", "Processor time of a barrier, for each party", cpu, facts, "processes"),
+    ]
 
 
-def compare(size: int, rounds: int, etcd: EtcdServer, keeper: ZooKeeper | None, *, torch: bool) -> list[Result]:
-    """All contestants at one size, in turn."""
+def compare(servers: Servers, size: int, rounds: int) -> tuple[list[Round], dict[str, str]]:
+    """All contestants at one size, in turn, once they are warm; and who was left out, and why."""
+    found: list[Round] = []
     with contextlib.ExitStack() as stack:
-        taking_part = contestants(stack, size, WARM_UP + rounds, etcd, keeper, torch=torch)
-        seconds: dict[str, list[float]] = {}
+        field = Field(stack, servers, size)
+        field.enter(WARM_UP + rounds)
         for number in range(WARM_UP + rounds):
-            for contestant in taking_part:
-                for name, took in contestant.round():
-                    if number >= WARM_UP:
-                        seconds.setdefault(name, []).append(took)
-    return [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items()]
+            rounds_of_all = field.round()
+            if number >= WARM_UP:
+                found += rounds_of_all
+    return found, field.left_out
+
+
+def _results(size: int, samples: list[dict[str, float]]) -> list[Result]:
+    names = dict.fromkeys(name for sample in samples for name in sample)
+    return [
+        Result(name, {"processes": size}, "s", [sample[name] for sample in samples if name in sample]) for name in names
+    ]
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def _await(check: Callable[[], bool]) -> None:
 
 def measure(options: argparse.Namespace) -> Report:
     """Each way in turn, round by round."""
-    seconds: dict[Way, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[Way, list[float]] = {way: [] for way in WAYS if way.name in options.ways}
     with EtcdServer() as etcd:
         for number in range(options.rounds):
             for way, samples in seconds.items():
@@ -129,6 +129,8 @@ def main() -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--others", type=int, default=8)
+    names = [way.name for way in WAYS]
+    parser.add_argument("--ways", nargs="+", choices=names, default=names, metavar="WAY", help="; ".join(names))
     command.run(parser.parse_args(), measure)
 
 

@@ -20,13 +20,17 @@ from typing import Self
 from attrs import frozen
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 120.0  # seconds for a line of each
+PATIENCE = 600.0  # seconds for a line of each; a loaded machine takes minutes to import large packages
 # Seconds until all have read when to begin, for all of them and for each.
 _LEAD, _LEAD_EACH = 0.02, 0.001
 
 
 class GroupError(RuntimeError):
-    """A process of a group did not say what it had to."""
+    """A process of a group did not say what it had to; `brief` says which, and `str()` its last words too."""
+
+    def __init__(self, brief: str, last_words: str) -> None:
+        super().__init__(f"{brief}:\n{last_words}")
+        self.brief = brief
 
 
 @frozen
@@ -125,7 +129,7 @@ class Group:
             self._errors.seek(0)
             words = self._errors.read().strip()[-2000:]
             name = self._names[index]
-            raise GroupError(f"process {index} of {len(self)} ({name}) said {line!r}, not {word!r}:\n{words}")
+            raise GroupError(f"process {index} of {len(self)} ({name}) said {line!r}, not {word!r}", words)
         return found[1:]
 
     def together(self, action: str) -> Moments:

@@ -18,12 +18,12 @@ import argparse
 import contextlib
 import importlib.util
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from attrs import frozen
 
 from benchmarks import command, machine
-from benchmarks.group import Group
+from benchmarks.group import Group, GroupError
 from benchmarks.result import Report, Result
 from psbarrier.embedded import EtcdServer, free_ports
 
@@ -40,8 +40,8 @@ class Contestant:
     module: str
     backend: str | None = None
 
-    def start(self, endpoint: str, size: int) -> float:
-        """Seconds until so many processes have started."""
+    def start(self, endpoint: str, size: int, server: int | None) -> tuple[float, dict[str, float]]:
+        """Seconds until so many processes have started, and what each took of the processors, the server's share too."""
         given = [endpoint, f"s{uuid.uuid4().hex[:8]}", size]
         if self.backend is not None:
             given.insert(0, self.backend)
@@ -49,11 +49,19 @@ class Contestant:
             f"benchmarks.starts.{self.program}", [[*given, index] for index in range(size)], patience=PATIENCE
         )
         with group:
+            before = self._cpu(group, server)
             took = group.together("start").span
+            cpu = {name: (after - before[name]) / size for name, after in self._cpu(group, server).items()}
             if self.backend is not None:
                 group.together("tell")
                 group.together("prove")
-            return took
+            return took, cpu
+
+    def _cpu(self, group: Group, server: int | None) -> dict[str, float]:
+        used = {f"{self.name}: a process": machine.cpu_seconds(process.pid for process in group.processes)}
+        if server is not None:
+            used[f"{self.name}: the server"] = machine.cpu_seconds([server])
+        return used
 
     def obstacle(self, size: int) -> str | None:
         """Why it cannot take part; None where it can."""
@@ -75,51 +83,85 @@ CONTESTANTS = (
 )
 
 
-def measure(options: argparse.Namespace) -> Report:
+class Servers:
+    """The etcds that groups start over. torch's old API has one of its own, for it has a store of its own, too."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._etcd = stack.enter_context(EtcdServer())
+        self._legacy = EtcdServer(extra_args=["--enable-v2"])
+
+    def of(self, contestant: Contestant) -> tuple[str, int | None]:
+        """The endpoint for a start, and the process that serves it, if that is not one of the group."""
+        if contestant.backend == "c10d":
+            return f"127.0.0.1:{free_ports(1)[0]}", None
+        if contestant.backend != "etcd-v2":
+            return self._etcd.endpoint, self._etcd.pid
+        if self._legacy.pid is None:
+            self._stack.enter_context(self._legacy)
+        return self._legacy.endpoint, self._legacy.pid
+
+
+class Race:
+    """All contestants at one size, in turn: what they showed, and who was left out, and why."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._seconds: dict[str, list[float]] = {}
+        self._cpu: dict[str, list[float]] = {}
+        self.left_out: dict[str, str] = {}
+
+    def run(self, names: Sequence[str], rounds: int, servers: Servers) -> None:
+        """So many rounds of those of that name that can take part."""
+        able = []
+        for contestant in CONTESTANTS:
+            reason = contestant.obstacle(self._size) if contestant.name in names else None
+            if reason is not None:
+                self.left_out[f"{contestant.name}, {self._size} processes"] = reason
+            elif contestant.name in names:
+                able.append(contestant)
+        for number in range(rounds):
+            for contestant in able:
+                self._round(contestant, f"round {number + 1} of {rounds}", servers)
+
+    def _round(self, contestant: Contestant, which: str, servers: Servers) -> None:
+        where = f"{contestant.name}, {self._size} processes, {which}"
+        endpoint, server = servers.of(contestant)
+        try:
+            took, cpu = contestant.start(endpoint, self._size, server)
+        except GroupError as error:
+            command.progress(f"{where}: {error}")
+            self.left_out[where] = error.brief
+            return
+        command.progress(f"{where}: {took:.3f} s")
+        self._seconds.setdefault(contestant.name, []).append(took)
+        for name, seconds in cpu.items():
+            self._cpu.setdefault(name, []).append(seconds)
+
+    def times(self) -> list[Result]:
+        """Of the starts."""
+        return [Result(name, {"processes": self._size}, "s", samples) for name, samples in self._seconds.items()]
+
+    def cpu(self) -> list[Result]:
+        """Of the processors, for each process."""
+        return [Result(name, {"processes": self._size}, "s", samples) for name, samples in self._cpu.items()]
+
+
+def measure(options: argparse.Namespace) -> list[Report]:
     """Each size in turn."""
-    results, left_out = [], {}
+    races = [Race(size) for size in options.processes]
     with contextlib.ExitStack() as stack:
-        etcd = stack.enter_context(EtcdServer())
-        # One of its own: the old API has a store of its own, too.
-        legacy = EtcdServer(extra_args=["--enable-v2"])
-        for size in options.processes:
-            able = []
-            for contestant in CONTESTANTS:
-                if contestant.name not in options.contestants:
-                    continue
-                reason = contestant.obstacle(size)
-                if reason is None:
-                    able.append(contestant)
-                else:
-                    left_out[f"{contestant.name}, {size} processes"] = reason
-            if any(contestant.backend == "etcd-v2" for contestant in able) and legacy.pid is None:
-                stack.enter_context(legacy)
-            results += compare(able, size, options.rounds, lambda backend: _endpoint(backend, etcd, legacy))
-    return Report(
-        benchmark="group_start",
-        title="Start of a group, from imported to all hold the spec",
-        results=results,
-        machine=machine.facts(),
-        axis="processes",
-        left_out=left_out,
-    )
-
-
-def compare(able: list[Contestant], size: int, rounds: int, endpoint: Callable[[str | None], str]) -> list[Result]:
-    """All contestants at one size, in turn."""
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in able}
-    for number in range(rounds):
-        for contestant in able:
-            took = contestant.start(endpoint(contestant.backend), size)
-            command.progress(f"{contestant.name}, {size} processes, round {number + 1} of {rounds}: {took:.3f} s")
-            seconds[contestant.name].append(took)
-    return [Result(name, {"processes": size}, "s", samples) for name, samples in seconds.items()]
-
-
-def _endpoint(backend: str | None, etcd: EtcdServer, legacy: EtcdServer) -> str:
-    if backend == "c10d":
-        return f"127.0.0.1:{free_ports(1)[0]}"
-    return (legacy if backend == "etcd-v2" else etcd).endpoint
+        servers = Servers(stack)
+        for race in races:
+            race.run(options.contestants, options.rounds, servers)
+    facts = machine.facts()
+    times, cpu = [result for race in races for result in race.times()], [r for race in races for r in race.cpu()]
+    left_out = {name: reason for race in races for name, reason in race.left_out.items()}
+    title = "Start of a group, from imported to all hold the spec"
+    return [
+        Report("group_start", title, times, facts, "processes", left_out),
+        Report("group_start-cpu", "Processor time of a start, for each process", cpu, facts, "processes"),
+    ]
 
 
 def main() -> None:

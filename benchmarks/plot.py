@@ -63,7 +63,7 @@ def _lines(report: Report, axes: Any) -> None:
             marker=mark,
             markersize=6 if ours else 5,
             linewidth=2.4 if ours else 1.3,
-            linestyle="--" if name.startswith("bare") else "-",
+            linestyle="--" if name.startswith("bare") else ":" if name.endswith("the server") else "-",
             capsize=3,
             zorder=3 if ours else 2,
         )

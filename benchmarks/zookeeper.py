@@ -57,6 +57,11 @@ class ZooKeeper:
         """Where clients find it."""
         return f"127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         # Nothing of it stays behind, however this process ends.
         self._sitter = Sitter()

@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | SERVER
     | {"etcd_cluster", "settings", "leader", "barrier", "member", "asking", "join", "store"},
     "torchrun": {"torch_rendezvous"},
-    "torch_rendezvous": RUNNING | {"address", "connect", "join", "member"},
+    "torch_rendezvous": RUNNING | {"address", "connect", "join", "member", "store"},
     "pytest_plugin": {"errors", "embedded", "store"},
     "cli": RUNNING
     | SERVER

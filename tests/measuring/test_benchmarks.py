@@ -20,7 +20,10 @@ SMALLEST = {
         ["--processes", "2", "--rounds", "1", "--contestants", "psbarrier", "bare start"],
         {"psbarrier", "bare start"},
     ),
-    "detection": (["--rounds", "1", "--others", "2"], {"SIGKILL of the command of psbarrier run", "leave()"}),
+    "detection": (
+        ["--rounds", "1", "--others", "2", "--ways", "SIGKILL of the command of psbarrier run", "leave()"],
+        {"SIGKILL of the command of psbarrier run", "leave()"},
+    ),
     "failover": (["--rounds", "1", "--members", "2"], {"a barrier of all", "a new job of one task"}),
     "scale": (
         ["--members", "4", "--processes", "2", "--barriers", "2"],

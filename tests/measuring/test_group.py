@@ -24,7 +24,7 @@ def test_all_begin_when_told_and_tell_when_they_ended() -> None:
 @pytest.mark.e2e
 def test_a_process_that_ends_is_named_with_its_last_words() -> None:
     """And the others do not stay behind."""
-    with pytest.raises(GroupError, match=r"(?s)process 1 of 2 \(tests.measuring.echo end\) .*no etcd there"):
+    with pytest.raises(GroupError, match=r"(?s)^process 1 of 2 \(tests.measuring.echo end\) .*no etcd there"):
         Group(ECHO, [["obey"], ["end"]]).__enter__()
 
 
