@@ -48,7 +48,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
 def _lines(report: Report, axes: Any) -> None:
     """Both axes are logarithmic, so that a straight line is a power, and a distance is a ratio."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     axis, unit = report.axis or "", report.results[0].unit
     for name, colour, mark in zip(report.names(), _cycle(_COLOURS), _cycle(_MARKS), strict=False):
@@ -63,7 +63,7 @@ def _lines(report: Report, axes: Any) -> None:
             marker=mark,
             markersize=6 if ours else 5,
             linewidth=2.4 if ours else 1.3,
-            linestyle="--" if name.startswith("bare") else ":" if name.endswith("the server") else "-",
+            linestyle=":" if name.endswith("the server") else "--" if name.startswith("bare") else "-",
             capsize=3,
             zorder=3 if ours else 2,
         )
@@ -73,6 +73,9 @@ def _lines(report: Report, axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(FixedLocator([]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: table.tick(value, unit)))
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: table.tick(value, unit)))
+    axes.tick_params(axis="y", which="minor", labelsize=8)
     axes.grid(visible=True, which="major", color="#dddddd", linewidth=0.7)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
