@@ -46,10 +46,11 @@ from psbarrier.flows.patience import Patience
 from psbarrier.hold import Hold
 from psbarrier.home import Home, at_home
 from psbarrier.protocol.standing import Standing
+from psbarrier.protocol.views import View
 from psbarrier.report import log_progress
 from psbarrier.runner import Runner
 from psbarrier.shelf import Shelf
-from psbarrier.shelter import shelter
+from psbarrier.shelter import dismiss, shelter
 from psbarrier.state import MemberState
 from psbarrier.store.base import Store, TxnReply
 from psbarrier.watches import ChangeSink, Watches
@@ -78,7 +79,8 @@ class Session:
         self.on_progress: Callable[[Progress], None] = on_progress or log_progress
         self._runner = Runner.of(store)
         self.shelf = Shelf(store, self.condition)
-        self._watches = Watches(store, self.condition, self._notify, self.lose)
+        self._watches = Watches(store, self.condition, self._notify, self._heard, self.lose)
+        self._known: list[tuple[View, int]] = []
         self._hold = Hold(store, self.condition, self._notify, self._lease_died, self._run_died)
         self._error: PsBarrierError | None = None
 
@@ -214,7 +216,7 @@ class Session:
         reply = self.store.txn(effect.txn, until=until)
         with self.condition:
             self._watches.fold_reply(effect.txn, reply)
-            self._notify()
+            self._heard()
         return reply
 
     def _insist(self, verb: Callable[[float], R], until: float) -> R:
@@ -311,6 +313,7 @@ class Session:
         other threads wait: they get ClosedError."""
         if not self._home.left:
             shelter(lambda: self._close(revoke=revoke))
+            dismiss()
 
     def _close(self, *, revoke: bool) -> None:
         until = self.clock.now() + CLOSING
@@ -331,7 +334,16 @@ class Session:
         if revoke and alive and lease:
             self._hold.revoke(lease, max(until, self.clock.now() + 0.5))
 
+    def _heard(self) -> None:
+        """A view may have changed; the condition is held. To wake the runner's thread for each barrier would take a tenth of a
+        barrier's time, and no flow in the background looks at barriers."""
+        known, self._known = self._known, self._watches.changes()
+        if known == self._known:
+            self.condition.notify_all()
+        else:
+            self._notify()
+
     def _notify(self) -> None:
-        """The condition is held."""
+        """Something has changed that a flow may wait for; the condition is held."""
         self.condition.notify_all()
         self._runner.wake(self)

@@ -16,8 +16,9 @@ from psbarrier.store.base import KV, Event, Store, Txn, TxnReply, Watch
 class Watches:
     """The views that are followed, and the places where a change is waited for.
 
-    `condition` guards them and the views; `notify` is called with it held, and `lose` when a watch has ended for good:
-    without it a member learns nothing any more, and to go on waiting would be to hang.
+    `condition` guards them and the views. With it held, `heard` is called when a view was folded, and `notify` when something
+    else has changed; `lose` when a watch has ended for good: without it a member learns nothing any more, and to go on
+    waiting would be to hang.
     """
 
     def __init__(
@@ -25,9 +26,10 @@ class Watches:
         store: Store,
         condition: threading.Condition,
         notify: Callable[[], None],
+        heard: Callable[[], None],
         lose: Callable[[PsBarrierError], None],
     ) -> None:
-        self.condition, self.notify, self.lose = condition, notify, lose
+        self.condition, self.notify, self.heard, self.lose = condition, notify, heard, lose
         self._store = store
         self._views: dict[View, Watch] = {}
         self._changes: dict[str, ChangeSink] = {}
@@ -36,6 +38,10 @@ class Watches:
         """Everything that a reply says about the views that are followed; the condition is held."""
         for view in self._views:
             view.fold_reply(txn, reply)
+
+    def changes(self) -> list[tuple[View, int]]:
+        """The views, and how often each has changed; the condition is held."""
+        return [(view, view.changes) for view in self._views]
 
     def begin(self, view: View) -> bool:
         """Whether the view is to be followed from now on, and was not before.
@@ -108,12 +114,12 @@ class _ViewSink:
     def events(self, events: Sequence[Event], revision: int) -> None:
         with self._watches.condition:
             self._view.fold_events(events)
-            self._watches.notify()
+            self._watches.heard()
 
     def snapshot(self, kvs: Sequence[KV], revision: int) -> None:
         with self._watches.condition:
             self._view.fold_snapshot(kvs, revision)
-            self._watches.notify()
+            self._watches.heard()
 
     def failed(self, error: PsBarrierError) -> None:
         if not isinstance(error, StoreUnavailableError | ClosedError):

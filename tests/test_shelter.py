@@ -12,12 +12,34 @@ import pytest
 from helpers import python
 from jobs import PATIENCE, Place, call, returned
 
-from psbarrier.shelter import shelter, sheltered
+import psbarrier.shelter as shelter_module
+from psbarrier.shelter import dismiss, shelter, sheltered
 
 
 def test_the_main_thread_has_another_do_the_work() -> None:
     """What it takes locks for is done elsewhere; its result comes back."""
     assert threading.current_thread() is threading.main_thread()
+    assert shelter(lambda: threading.current_thread().name) == "psbarrier-call"
+
+
+def test_one_thread_does_one_call_after_the_other_until_it_is_dismissed() -> None:
+    """To start one for each would take longer than the call; and none is left when whatever was called is closed."""
+    first, second = shelter(threading.current_thread), shelter(threading.current_thread)
+    assert first is second
+    dismiss()
+    assert not first.is_alive()
+    assert shelter(threading.current_thread) is not first
+
+
+def test_a_thread_that_leaves_just_when_it_is_wanted_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had waited for long enough, and the main thread took it for idle."""
+    monkeypatch.setattr(shelter_module, "_LINGER", 0.01)
+    first = shelter(threading.current_thread)
+    first.join(PATIENCE)
+    gone = shelter_module._Helper()
+    gone.thread.start()
+    gone.thread.join(PATIENCE)
+    monkeypatch.setattr(shelter_module, "_idle", [gone])
     assert shelter(lambda: threading.current_thread().name) == "psbarrier-call"
 
 
@@ -68,6 +90,7 @@ def test_an_interrupt_reaches_the_caller_while_the_work_goes_on() -> None:
         shelter(work, abandoned.set)
     assert abandoned.is_set()
     assert not ended.is_set()
+    assert shelter(lambda: 1) == 1  # another thread does it: nobody waits for the one that goes on alone
     go_on.set()
     assert ended.wait(PATIENCE)
     with signal_safe:
@@ -80,6 +103,7 @@ def test_work_is_done_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyP
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
+    dismiss()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert shelter(threading.current_thread) is threading.main_thread()
 

@@ -102,8 +102,13 @@ class RunKeys:
     def state(self) -> str:
         return f"{self.control}state"
 
+    @property
+    def barriers(self) -> str:
+        """The prefix of what all barriers have come to."""
+        return f"{self.control}barriers/"
+
     def barrier(self, name: str) -> str:
-        return f"{self.control}barriers/{name}"
+        return f"{self.barriers}{name}"
 
     def shared(self, name: str) -> str:
         return f"{self.control}shared/{name}"

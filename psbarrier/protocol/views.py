@@ -39,7 +39,8 @@ _UNUSED = Seen(BarrierRecord(), 0)
 
 
 class View:
-    """The keys below one prefix. `changes` grows with every change, so that a reader can tell that it looked before.
+    """The keys below one prefix. `changes` grows with every change that is `counted`, so that a reader can tell that it looked
+    before.
 
     `complete` is the revision up to which nothing is missing: a reply to a write of one's own may be ahead of the watch
     in one key, and what happened to the others before it is then still on its way.
@@ -53,6 +54,10 @@ class View:
         self._deleted: dict[str, int] = {}
         self._floor = 0
         self._decoded: dict[str, tuple[int, object]] = {}
+
+    def counted(self, key: str) -> bool:  # noqa: ARG002  # here each one is
+        """Whether a change of this key is one of the `changes`."""
+        return True
 
     def get(self, key: str) -> KV | None:
         return self._kvs.get(key)
@@ -70,7 +75,7 @@ class View:
         if kv.mod > newest or (known is not None and kv.mod == known.mod and not known.version and kv != known):
             self._kvs[kv.key] = kv
             self._deleted.pop(kv.key, None)
-            self.changes += 1
+            self.changes += self.counted(kv.key)
 
     def fold_missing(self, key: str, revision: int) -> None:
         """There was no `key` at `revision`."""
@@ -78,7 +83,7 @@ class View:
         if known is not None and known.mod <= revision:
             del self._kvs[key]
             self._decoded.pop(key, None)
-            self.changes += 1
+            self.changes += self.counted(key)
         if known is None or known.mod <= revision:
             self._deleted[key] = max(revision, self._deleted.get(key, 0))
 
@@ -141,12 +146,14 @@ class View:
 class ControlView(View):
     """What every member knows of its run. Reading a value that is malformed raises MalformedValueError, there and then.
 
-    `vanished` grows when a key goes, or is made anew, that lives as long as the run: the run itself has gone then.
+    `vanished` grows when a key goes, or is made anew, that lives as long as the run: the run itself has gone then. Its `changes`
+    leave barriers out: they concern nobody but those who wait at them, and may come a thousand times a second.
     """
 
     def __init__(self, keys: RunKeys) -> None:
         super().__init__(keys.control)
         self.keys = keys
+        self._barriers = keys.barriers
         self.vanished = 0
         self._gone = _NOBODY_GONE
 
@@ -154,13 +161,20 @@ class ControlView(View):
         known = self.get(kv.key)
         super().fold(kv)
         if known is not None and known.create < kv.create and kv.key != self.keys.leader:
-            self.vanished += 1
+            self._vanish()
 
     def fold_missing(self, key: str, revision: int) -> None:
         known = self.get(key)
         super().fold_missing(key, revision)
         if known is not None and self.get(key) is None and key != self.keys.leader:
-            self.vanished += 1
+            self._vanish()
+
+    def counted(self, key: str) -> bool:
+        return not key.startswith(self._barriers)
+
+    def _vanish(self) -> None:
+        self.vanished += 1
+        self.changes += 1
 
     @property
     def state(self) -> JobState:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from psbarrier.errors import InvalidArgumentError
-from psbarrier.shelter import sheltered
+from psbarrier.shelter import dismiss, sheltered
 from psbarrier.store import compat, wire
 from psbarrier.store.access import Access
 from psbarrier.store.accounts import Accounts
@@ -261,6 +261,7 @@ class EtcdStore:
             self._channels.closed = True
         else:
             self._close()
+            dismiss()
 
     @sheltered
     def _close(self) -> None:
