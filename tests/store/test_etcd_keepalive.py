@@ -163,7 +163,7 @@ def test_many_leases_share_one_stream(etcd: EtcdServer) -> None:
         for number, (_, beats) in enumerate(kept):
             beats.wait_for(lambda beats=beats: len(beats.sent) >= 2)  # type: ignore[misc]
             assert set(beats.ttls) == {10 + number}
-        names = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("psbarrier-"))
+        names = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("psbarrier-keep"))
         assert names == ["psbarrier-keep-alive", "psbarrier-keep-alive-writer"]
 
 
