@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: python -m benchmarks [--full] [--only NAME …] [--out FOLDER] [--page]
 
-With --full at the sizes that something is promised of, which takes two hours and 16 GB; without, in a quarter of an hour.
+With --full at the sizes that something is promised of, which takes hours and 20 GB; without, in a quarter of an hour.
 With --page, docs/performance.md is brought up to date afterwards.
 """
 
