@@ -310,8 +310,15 @@ def test_a_lost_quorum_costs_nothing_but_time(cluster: EtcdCluster) -> None:
         kept.check()
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["cut", "silent"])
-@pytest.mark.parametrize("role", ["leader", "follower"])
+@pytest.mark.parametrize(
+    ("role", "silent"),
+    [
+        pytest.param("leader", True, id="leader-silent"),
+        pytest.param("follower", False, id="follower-cut"),
+        pytest.param("leader", False, id="leader-cut", marks=pytest.mark.slow),
+        pytest.param("follower", True, id="follower-silent", marks=pytest.mark.slow),
+    ],
+)
 def test_a_store_leaves_a_member_that_lost_its_quorum(cluster: EtcdCluster, role: str, silent: bool) -> None:
     """The member answers its clients, but knows no leader: the watch and the beats move on, and nothing is lost."""
     leader, sink = cluster.leader(), Recorder()

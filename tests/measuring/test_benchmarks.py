@@ -38,7 +38,11 @@ SMALLEST = {
 }
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+SLOW = {"auth_start", "detection", "failover", "group_start"}
+"""They wait for etcd more than for us."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SMALLEST])
 def test_a_benchmark_prints_its_results_as_json(name: str) -> None:
     """Samples with a unit for each contestant that is there, and for the others why they are not."""
     arguments, contestants = SMALLEST[name]
