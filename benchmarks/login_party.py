@@ -9,13 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psbarrier
 from benchmarks import party
-from psbarrier.store import compat
 from psbarrier.store.etcd import EtcdStore
 
 
 def main(endpoint: str, job: str, first: int, count: int, size: int, user: str = "", password: str = "") -> None:
     """One process."""
-    compat.load()
     members: list[psbarrier.Member] = []
     lock = threading.Lock()
 

@@ -9,8 +9,8 @@ import contextlib
 import sys
 
 import psbarrier
+import psbarrier.store.etcd
 from benchmarks import party
-from psbarrier.store import compat
 
 PATIENCE = 120.0
 POLICY = psbarrier.Policy(max_restarts=1000, loss_grace=600.0)
@@ -18,7 +18,6 @@ POLICY = psbarrier.Policy(max_restarts=1000, loss_grace=600.0)
 
 def main(endpoint: str, job: str, size: int, index: int) -> None:
     """One process. What join() imports only when it is called is imported before the clock starts."""
-    compat.load()
     with contextlib.ExitStack() as stack:
         members: list[psbarrier.Member] = []
 

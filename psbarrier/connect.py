@@ -60,8 +60,13 @@ def connect(
         allow_plaintext_password=allow_plaintext_password,
         timeout=timeout,
     )
+    return answered(store, timeout)
+
+
+def answered(store: EtcdStore, patience: float) -> EtcdStore:
+    """`store`, once etcd has answered; else it is closed after `patience`, in seconds, and `connect`'s errors are raised."""
     try:
-        store.probe(until=store.clock.now() + timeout)
+        store.probe(until=store.clock.now() + patience)
     except BaseException:
         store.close()
         raise

@@ -12,14 +12,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
+from psbarrier.flows.gate import READING
 from psbarrier.spec import ClusterSpec
 from psbarrier.store.base import Store
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
-
-READING = 5.0
-"""Seconds that others leave the reading of a spec to the first of them."""
 
 
 class _Specs:

@@ -36,7 +36,7 @@ from torch.distributed.elastic.rendezvous import (
 # What connecting would import: here, and not when all nodes of a job begin to.
 import psbarrier.store.etcd  # noqa: F401
 from psbarrier.address import default_address
-from psbarrier.connect import open_store
+from psbarrier.connect import answered, open_store
 from psbarrier.errors import (
     BarrierBrokenError,
     ClosedError,
@@ -94,7 +94,9 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
             settling=self._options["settling"],
         )
         with _translated():
-            self._store = _connected(parameters.endpoint, self._options["prefix"])
+            store = open_store(parameters.endpoint or None, prefix=self._options["prefix"] or None)
+            # Patiently, for the agents of all nodes of a machine may start at once.
+            self._store: Store = answered(store, CONNECT_TIMEOUT)
         self._host = ""
         self._server: Any = None
         self._member: Member | None = None
@@ -260,17 +262,6 @@ class TorchRendezvous(RendezvousHandler):  # type: ignore[misc]  # torch is not 
             self._member.close()
         self._store.close()
         self._server = self._workers = None
-
-
-def _connected(endpoint: str, prefix: str) -> Store:
-    """A store that has been answered; patiently, for the agents of all nodes of a machine may start at once."""
-    store = open_store(endpoint or None, prefix=prefix or None)
-    try:
-        store.probe(until=store.clock.now() + CONNECT_TIMEOUT)
-    except BaseException:
-        store.close()
-        raise
-    return store
 
 
 def _serve(host: str) -> Any:

@@ -8,12 +8,10 @@ import sys
 import psbarrier
 import psbarrier.store.etcd
 from benchmarks import party
-from psbarrier.store import compat
 
 
 def main(endpoint: str, job: str, size: int, index: int) -> None:
     """One process. What join() would import only when it is called, etcd3 above all, is imported before the clock starts."""
-    compat.load()
     with contextlib.ExitStack() as stack:
 
         def start() -> None:

@@ -14,13 +14,12 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from benchmarks import party
-from psbarrier.store import compat
 
 # What the registry would import only when it is called.
 LAZY = {
     "c10d": ["torch.distributed.elastic.rendezvous.c10d_rendezvous_backend"],
     "etcd-v2": ["torch.distributed.elastic.rendezvous.etcd_rendezvous_backend"],
-    "psbarrier": ["psbarrier.torch_rendezvous", "psbarrier.store.etcd"],
+    "psbarrier": ["psbarrier.torch_rendezvous"],
 }
 
 
@@ -28,8 +27,6 @@ def main(backend: str, endpoint: str, job: str, size: int, index: int) -> None:
     """One process."""
     for module in LAZY[backend]:
         importlib.import_module(module)
-    if backend == "psbarrier":
-        compat.load()
     more = {"is_host": index == 0} if backend == "c10d" else {}
     met: list[Any] = []
 
