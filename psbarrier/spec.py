@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def port_of(address: str) -> str:
     return address.rpartition(":")[2]
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)  # the leader of thousands looks each up many times a second
 class Task:
     """One process's place in a job: the `index`-th (from 0) of a `role`."""
 
@@ -297,10 +298,16 @@ class ClusterSpec:
 
     def member(self, task: Task) -> MemberSpec:
         """What the spec says of `task`; InvalidArgumentError when it has no such task."""
-        for member in self.members:
-            if member.task == task:
-                return member
+        found = self.find(task)
+        if found is not None:
+            return found
         raise InvalidArgumentError(f"there is no task {task} in the cluster of job {self.job!r}: it has {self}")
+
+    def find(self, task: Task) -> MemberSpec | None:
+        """What the spec says of `task`, if it has it."""
+        at = bisect_left(self.members, task, key=lambda member: member.task)
+        found = self.members[at : at + 1]
+        return found[0] if found and found[0].task == task else None
 
     def position(self, task: Task) -> int:
         """The place (from 0) of `task` among those of its role: its index, unless the role is elastic and some are not

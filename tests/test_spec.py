@@ -205,6 +205,16 @@ def test_a_static_spec_that_cannot_work_is_refused(addresses: dict[str, list[str
         ClusterSpec.from_addresses(addresses)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_each_task_of_a_spec_is_found_and_no_other(size: int) -> None:
+    """Where it stands in the order of the tasks, at both ends too."""
+    spec = ClusterSpec.from_addresses({"ps": ["a:1"] * size, "worker": ["b:1"] * size})
+    assert [spec.find(member.task) for member in spec.members] == list(spec.members)
+    assert [spec.find(task) for task in (Task("a", 0), Task("ps", size), Task("worker", size), Task("x", 0))] == [
+        None
+    ] * 4
+
+
 def test_a_task_that_is_not_in_the_spec_is_named() -> None:
     """With what the spec does have."""
     spec = ClusterSpec.from_addresses({"worker": ["h:1"]})

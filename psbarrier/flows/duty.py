@@ -36,14 +36,16 @@ SPACING = 0.25
 """Seconds between two writes of `gone`, so that many losses at once cost few messages."""
 ABSENT_SPACING = 2.0
 """Seconds between two writes of who is not there yet, before the first seal."""
-SPACING_PER_TASK = 1e-3
+SPACING_PER_TASK = 5e-3
 """Seconds between two such lists, for each task of the job, that tell of nobody who is lost: each is told to all."""
 NAMED = 32
 """How many of the absent are named."""
 NAMED_MALFORMED = 5
 """How many registrations that cannot be read are named at once."""
-REST_PER_TASK = 20e-6
-"""Seconds of rest for each task of the job after one look at all of them."""
+REST_PER_TASK = 100e-6
+"""Seconds of rest for each task of the job after one look at all of them, while they come; a fifth of that later."""
+LONGEST_REST = 1.0
+"""Seconds of rest at most; once there is a spec, `SPACING`."""
 _ENDED = (-2, -2)
 
 
@@ -76,7 +78,6 @@ class Duty:
         self.complained: set[str] = set()
         self.began = self.answered = clock()
         self.written = -math.inf
-        self.rest = min(SPACING, self.replicas.size * REST_PER_TASK)
 
     def run(self) -> Flow[None]:
         """Do the duty until the leadership or the job is over."""
@@ -136,9 +137,14 @@ class Duty:
                 return
             changes = look or (-1, -1)
             yield from self._act()
-            if self.rest > 0.005:
+            if (rest := self._rest()) > 0.005:
                 # Thousands who join or finish one by one are looked at together.
-                yield Await(partial(self._look, None), self.clock() + self.rest)
+                yield Await(partial(self._look, None), self.clock() + rest)
+
+    def _rest(self) -> float:
+        """Seconds until the next look. Before the first spec nobody is lost, and no haste is of use until the last has come."""
+        calm = self.replicas.size * REST_PER_TASK
+        return min(LONGEST_REST, calm) if self.spec is None else min(SPACING, calm / 5)
 
     def _decide(self, txn: Txn) -> Flow[TxnReply]:
         reply = yield from decide(self.me, txn, self.clock, self.clock() + self.me.ttl / 3)

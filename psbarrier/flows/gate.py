@@ -74,7 +74,8 @@ def passing(
             if known is not None and seal.epoch == known.epoch:
                 return known
             spec = yield from _body(me, seal, clock, patience, shelf)
-            if spec is not None and any(m.task == me.task and m.incarnation == me.incarnation for m in spec.members):
+            mine = spec.find(me.task) if spec is not None else None
+            if spec is not None and mine is not None and mine.incarnation == me.incarnation:
                 return spec
             useless = max(useless, mod)
         elif patience.over():

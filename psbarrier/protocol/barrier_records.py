@@ -91,7 +91,8 @@ class Definition:
 
     @classmethod
     def of(cls, roles: tuple[str, ...], replicas: Replicas) -> Definition:
-        return cls(roles, 0 if replicas.elastic(roles) else len(replicas.tasks(roles)))
+        parties = sum(count for role, count in replicas.counts if role in roles)
+        return cls(roles, 0 if replicas.elastic(roles) else parties)
 
     def pack(self) -> bytes:
         return encode({"roles": list(self.roles), "parties": self.parties})

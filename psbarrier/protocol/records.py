@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -167,6 +168,8 @@ def unpack_spec(key: str, value: bytes) -> ClusterSpec:
 
     def build(fields: Fields) -> ClusterSpec:
         members = tuple(member(row) for row in fields.listed("members"))
+        if any(before.task >= after.task for before, after in pairwise(members)):
+            raise ValueError("its members are not in the order of their tasks")
         return ClusterSpec(fields.text("job"), fields.text("run"), fields.whole("epoch"), members)
 
     return decode(key, value, build, most=LARGE)

@@ -8,6 +8,7 @@ shares one between threads holds the session's.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -246,34 +247,55 @@ class ControlView(View):
 
 
 class Roster(View):
-    """What the leader knows of the registrations. A key or value that is malformed counts as not registered."""
+    """What the leader knows of the registrations. A key or value that is malformed counts as not registered.
+
+    The registrations are kept up by what has changed since they were read last, for whoever looks at ten thousand of them
+    whenever one comes does nothing else. One thread at a time may read them, while another folds.
+    """
 
     def __init__(self, keys: RunKeys) -> None:
         super().__init__(keys.members)
-        self._malformed: dict[str, tuple[int, str]] = {}  # at which revision, and why
-        self._tasks: tuple[int, Mapping[Task, Registration]] = (-1, {})
+        self._changed: deque[str] = deque()  # in one piece for both threads, as a set that is emptied would not be
+        self._tasks: dict[str, Task] = {}
+        self._registrations: dict[Task, Registration] = {}
+        self._malformed: dict[str, str] = {}
+
+    def fold(self, kv: KV) -> None:
+        before = self.changes
+        super().fold(kv)
+        if self.changes != before:
+            self._changed.append(kv.key)
+
+    def fold_missing(self, key: str, revision: int) -> None:
+        before = self.changes
+        super().fold_missing(key, revision)
+        if self.changes != before:
+            self._changed.append(key)
 
     @property
     def registrations(self) -> Mapping[Task, Registration]:
-        """Who is registered now, the finished included."""
-        # The watch may fold the next change meanwhile: it is then one that we have not seen, whatever we saw of it.
-        changes = self.changes
-        if self._tasks[0] != changes:
-            found: dict[Task, Registration] = {}
-            malformed: dict[str, tuple[int, str]] = {}
-            for key, kv in list(self._kvs.items()):
-                known = self._malformed.get(key)
-                if known is not None and known[0] == kv.mod:  # a stranger may have left thousands: each is read once
-                    malformed[key] = known
-                    continue
-                try:
-                    found[parse_task(self.prefix, key)] = self._decode(kv, Registration.unpack)
-                except MalformedValueError as error:
-                    malformed[key] = (kv.mod, str(error))
-            self._tasks, self._malformed = (changes, found), malformed
-        return self._tasks[1]
+        """Who is registered now, the finished included; it changes when it is read again."""
+        while self._changed:
+            self._reread(self._changed.popleft())
+        return self._registrations
+
+    def _reread(self, key: str) -> None:
+        known = self._tasks.pop(key, None)
+        if known is not None:
+            self._registrations.pop(known, None)
+        self._malformed.pop(key, None)
+        kv = self.get(key)
+        if kv is None:
+            return
+        try:
+            task, registration = parse_task(self.prefix, key), self._decode(kv, Registration.unpack)
+        except MalformedValueError as error:
+            self._malformed[key] = str(error)
+        else:
+            self._tasks[key] = task
+            self._registrations[task] = registration
 
     @property
     def malformed(self) -> Mapping[str, str]:
-        """The keys that name no task or hold no registration, and why."""
-        return {key: why for key, (_, why) in self._malformed.items()}
+        """The keys that name no task or hold no registration, and why; as they were when the registrations were read."""
+        return self._malformed

@@ -23,7 +23,7 @@ _LOGINS = 3
 
 # So many calls are under way at once; more wait for their turn. gRPC polls the connection from each thread that waits for
 # an answer: with a thousand of them in one process that takes all of its time, and no answer comes within a timeout.
-_AT_ONCE = 64
+_AT_ONCE = 16
 
 
 class Calls:

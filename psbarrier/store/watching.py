@@ -35,6 +35,10 @@ _log = logging.getLogger("psbarrier")
 # every node.
 _BEARABLE = 300.0
 
+# Seconds that a watch may go unconfirmed while the stream brings other answers: a thousand watches that are opened at once
+# are confirmed one by one, and to open them all anew because the last ones are late would only double the work.
+_QUEUE = 60.0
+
 
 class Watching(Stream):
     """All watches of a store. `read` reads a whole prefix, linearizably."""
@@ -50,6 +54,7 @@ class Watching(Stream):
         self._asked: deque[tuple[PrefixWatch, float]] = deque()
         self._by_id: dict[int, PrefixWatch] = {}
         self._refused_since: float | None = None
+        self._heard = 0.0
 
     def open(self, prefix: str, sink: Sink, until: float) -> PrefixWatch:
         """A new watch, once etcd has confirmed it."""
@@ -123,7 +128,10 @@ class Watching(Stream):
         return None
 
     def _answer_due(self) -> float | None:
-        return self._asked[0][1] + self._timeout if self._asked else None
+        if not self._asked:
+            return None
+        asked = self._asked[0][1]
+        return min(max(asked, self._heard), asked + _QUEUE) + self._timeout
 
     def _choose(self, link: Link) -> Callable[..., Any]:
         return link.watch
@@ -146,6 +154,7 @@ class Watching(Stream):
                 self._fail(watch, error)
 
     def _receive(self, response: Any) -> None:
+        self._heard = self._clock.now()
         if response.created:
             self._created(response)
             return

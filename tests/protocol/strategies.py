@@ -51,7 +51,8 @@ POLICIES = st.builds(
 )
 BROKEN = st.builds(Broken, TEXTS, TEXTS, st.none() | st.dictionaries(TEXTS, TEXTS, max_size=3))
 MEMBERS = st.builds(MemberSpec, TASKS, ADDRESSES, TEXTS, OBJECTS)
-SPECS = st.builds(ClusterSpec, NAMES, NAMES, WHOLE, st.lists(MEMBERS, max_size=4).map(tuple))
+_ROWS = st.lists(MEMBERS, max_size=4, unique_by=lambda member: member.task)
+SPECS = st.builds(ClusterSpec, NAMES, NAMES, WHOLE, _ROWS.map(lambda rows: tuple(sorted(rows, key=lambda m: m.task))))
 LOSSES = st.builds(Loss, TEXTS, SECONDS, TEXTS)
 STATES = st.builds(
     JobState, st.sampled_from(("succeeded", "failed")), TEXTS, TEXTS, st.integers(-(2**31), 2**31), SECONDS

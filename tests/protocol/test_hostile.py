@@ -43,7 +43,7 @@ from psbarrier.times import clock_time
 COUNT = 100_000
 SEED = 20_240_229
 
-TASK = Task("worker", 3)
+TASK, LATER = Task("worker", 3), Task("worker", 4)
 CONFIG = Config(Replicas.of("ps=2,worker=4:9"), Policy(success=("worker",), loss_grace={"ps": 3.0}, max_restarts=2))
 WRITTEN: dict[str, Any] = {
     "config": CONFIG,
@@ -60,7 +60,7 @@ WRITTEN: dict[str, Any] = {
     "definition": Definition(("ps", "worker"), 6),
     "arrival": Arrival("abc", 3, 1.7e9),
     "state": JobState("failed", "worker/3", "it crashed", 137, 1.7e9),
-    "spec": ClusterSpec("ctr", "r17", 2, (MemberSpec(TASK, "h:1", "abc", {"gpu": 1}), MemberSpec(TASK, "h:2"))),
+    "spec": ClusterSpec("ctr", "r17", 2, (MemberSpec(TASK, "h:1", "abc", {"gpu": 1}), MemberSpec(LATER, "h:2"))),
 }
 HANDOVER = Handover(
     Standing(JobKeys("/psbarrier", "ctr").run("r17"), "ctr", "r17", TASK, "abc", "h:1", 15, 77, 88, CONFIG, 5, 78, 1),

@@ -32,6 +32,7 @@ from psbarrier.protocol.records import (
     unpack_spec,
     unpack_state,
 )
+from psbarrier.spec import ClusterSpec, MemberSpec, Replicas, Task
 
 KEY = "/psbarrier/job/runs/r1/somewhere"
 UNPACK: dict[str, Callable[[str, bytes], Any]] = {
@@ -157,3 +158,17 @@ def test_ranges_are_as_short_as_they_can_be() -> None:
     """Neighbours are joined; nobody else."""
     packed_ranges = pack_indices(unpack_indices({"ps": "0", "worker": "0-3,5,7-8"}))
     assert packed_ranges == {"ps": "0", "worker": "0-3,5,7-8"}
+
+
+def test_a_spec_whose_members_are_out_of_order_is_malformed() -> None:
+    """Who looks for a task relies on the order."""
+    rows = tuple(MemberSpec(Task("worker", index), "h:1") for index in (1, 0))
+    with pytest.raises(MalformedValueError, match="order"):
+        unpack_spec(KEY, pack_spec(ClusterSpec("job", "run", 1, rows)))
+
+
+def test_the_parties_of_a_barrier_are_counted_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of ten thousand members does it: a list of all for each takes minutes."""
+    replicas = Replicas.of({"ps": 2, "worker": 90_000})
+    monkeypatch.setattr("psbarrier.spec.Task", None)
+    assert Definition.of(("worker",), replicas).parties == 90_000

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import shutil
 import threading
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import grpc
 import pytest
 
 from psbarrier.embedded import EtcdServer, free_ports
@@ -13,6 +19,7 @@ from psbarrier.errors import ClosedError, StoreUnavailableError
 from psbarrier.store import compat
 from psbarrier.store.base import Event, Put, Txn
 from psbarrier.store.etcd import EtcdStore
+from psbarrier.store.manual_clock import ManualClock
 from store.helpers import Recorder, in_threads, soon
 from store.relay import Relay
 
@@ -29,8 +36,6 @@ def put(store: EtcdStore, key: str) -> int:
 
 def compact(endpoint: str, revision: int) -> None:
     """Let etcd forget everything before `revision`."""
-    import grpc
-
     rpc = compat.load()
     with grpc.insecure_channel(endpoint) as channel:
         rpc.KVStub(channel).Compact(rpc.CompactionRequest(revision=revision, physical=True), timeout=20)
@@ -173,6 +178,67 @@ def test_a_watch_that_nobody_confirms_is_an_error_at_its_deadline() -> None:
     with EtcdStore(endpoint) as store, pytest.raises(StoreUnavailableError, match="confirm a watch") as caught:
         store.watch("/a/", Recorder(), until=store.clock.now() + 0.5)
     assert caught.value.reasons == {endpoint: "connection refused"}
+
+
+class Hesitant:
+    """An etcd that confirms a watch when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.answer: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self.streams = 0
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._watch, lambda data: data, lambda response: response.SerializeToString()
+        )
+        methods = grpc.method_handlers_generic_handler("etcdserverpb.Watch", {"Watch": handler})
+        self._server = grpc.server(ThreadPoolExecutor(4), handlers=[methods])
+        self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def _watch(self, requests: Iterator[bytes], _: object) -> Iterator[Any]:
+        self.streams += 1
+        threading.Thread(target=self._hear, args=(requests,), daemon=True).start()
+        while (number := self.answer.get(timeout=60)) is not None:
+            response = compat.load().WatchResponse(watch_id=number, created=True)
+            response.header.revision = 1
+            yield response
+
+    def _hear(self, requests: Iterator[bytes]) -> None:
+        with contextlib.suppress(Exception):  # of no kind of its own, when the call is over
+            for request in requests:
+                self.asked.put(len(request))
+
+    def __enter__(self) -> Hesitant:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answer.put(None)
+        self._server.stop(0).wait(30)
+
+
+def test_watches_that_are_confirmed_one_by_one_are_opened_once() -> None:
+    """A thousand that are opened at once may take longer together than etcd has for one: it has not stalled."""
+    clock, opened = ManualClock(), threading.Semaphore(0)
+    with Hesitant() as etcd, EtcdStore(etcd.endpoint, clock=clock, timeout=10) as store:
+
+        def open_one(number: int) -> None:
+            store.watch(f"/{number}/", Recorder(), until=clock.now() + 100)
+            opened.release()
+
+        openers = [threading.Thread(target=open_one, args=(number,)) for number in range(3)]
+        for opener in openers:
+            opener.start()
+        for _ in openers:
+            etcd.asked.get(timeout=30)
+        for number, _ in enumerate(openers):
+            for _ in range(9):  # one leap would be taken for a process that had no time to look
+                clock.await_waiters(condition=store._watching._condition)
+                clock.advance(1)
+            etcd.answer.put(number)
+            assert opened.acquire(timeout=30)
+        for opener in openers:
+            opener.join(30)
+        assert etcd.streams == 1
 
 
 def test_a_watch_waits_for_an_etcd_that_is_coming_up(own_etcd: EtcdServer, prefix: str) -> None:
