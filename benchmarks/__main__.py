@@ -17,6 +17,7 @@ from benchmarks.group import ROOT
 # Each benchmark, and its arguments with --full.
 BENCHMARKS: dict[str, list[str]] = {
     "barrier": ["--processes", "2", "8", "32", "64", "--rounds", "50"],
+    "barrier_profile": ["--rounds", "500"],
     "group_start": ["--processes", "8", "32", "64", "128", "--rounds", "3"],
     "detection": ["--rounds", "20"],
     "failover": ["--rounds", "10"],

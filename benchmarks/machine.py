@@ -51,6 +51,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(int(file.read_text(encoding="ascii").split()[0]) for file in files) / 1e9
 
 
+def thread_seconds() -> dict[int, float]:
+    """The same for each thread of this process, by its number in the kernel."""
+    files = Path("/proc/self/task").glob("*/schedstat")
+    return {int(file.parent.name): int(file.read_text(encoding="ascii").split()[0]) / 1e9 for file in files}
+
+
 def obstacle(module: str, processes: int) -> str | None:
     """Why so many processes that import `module` cannot run here; None where they can."""
     if importlib.util.find_spec(module) is None:

@@ -100,6 +100,12 @@ BUGS = (
         {(3, 4): 21, (3, 5): 5},
     ),
     Bug(
+        "etcd crashes when a deadline passes, or a client dies, in the middle of a transaction that only reads",
+        "pull requests 14178 and 14899",
+        {(3, 5): 7},
+        since=(3, 5, 0),
+    ),
+    Bug(
         "after a change of etcd's leader the old one may revoke live leases, so that healthy tasks are lost",
         "pull requests 17425 and 17465",
         {(3, 4): 31, (3, 5): 13},

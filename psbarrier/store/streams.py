@@ -85,6 +85,7 @@ class Stream(ABC):
         self._closed = False
         self._reasons: dict[str, str] = {}
         self._backoff = Backoff(len(channels.addresses))
+        self._heard = 0.0  # when etcd's last answer came: while others come, one that is late is in a queue
         self._unconnected = 0  # attempts in a row that the guard has ended
 
     # What a subclass says. All but _prepare, _receive and _refused are called with the lock held.
@@ -239,6 +240,7 @@ class Stream(ABC):
                 call.cancel()
             for response in call:
                 self._reasons.clear()
+                self._heard = self._clock.now()
                 self._receive(response)
         finally:
             opened.link.on_retired.remove(opened.cancel)

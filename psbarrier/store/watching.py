@@ -54,7 +54,6 @@ class Watching(Stream):
         self._asked: deque[tuple[PrefixWatch, float]] = deque()
         self._by_id: dict[int, PrefixWatch] = {}
         self._refused_since: float | None = None
-        self._heard = 0.0
 
     def open(self, prefix: str, sink: Sink, until: float) -> PrefixWatch:
         """A new watch, once etcd has confirmed it."""
@@ -154,7 +153,6 @@ class Watching(Stream):
                 self._fail(watch, error)
 
     def _receive(self, response: Any) -> None:
-        self._heard = self._clock.now()
         if response.created:
             self._created(response)
             return

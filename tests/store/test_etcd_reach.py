@@ -9,13 +9,16 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from attrs import frozen
 
 from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.errors import LeaseNotFoundError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store.base import Compare, Put, Range, Txn, prefix_end
+from psbarrier.store.calls import _AT_ONCE
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.login import Pass
 from store.helpers import Recorder, in_threads, soon
@@ -145,6 +148,52 @@ def test_many_threads_survive_a_dead_endpoint_together(etcd: EtcdServer, prefix:
     """Whoever is first moves all to the endpoint that works."""
     with EtcdStore([dead(), etcd.endpoint]) as store:
         in_threads(8, lambda number: store.probe(until=soon(store)))
+
+
+class Turnstile:
+    """An etcd that lets each read wait until it is told to answer, and counts how many wait at once."""
+
+    def __init__(self) -> None:
+        self.came, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.most, self._here, self._lock = 0, 0, threading.Lock()
+        handler = grpc.unary_unary_rpc_method_handler(self._range, response_serializer=bytes)
+        methods = grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Range": handler})
+        self._server = grpc.server(ThreadPoolExecutor(64), handlers=[methods])
+        self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def _range(self, _: object, context: grpc.ServicerContext) -> bytes:
+        with self._lock:
+            self._here += 1
+            self.most = max(self.most, self._here)
+        self.came.release()
+        assert self.go.acquire(timeout=60)
+        with self._lock:
+            self._here -= 1
+        return b""
+
+    def __enter__(self) -> Turnstile:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(0).wait(30)
+
+
+def test_a_crowd_of_threads_asks_a_few_at_a_time() -> None:
+    """And each gets its answer: a thousand that wait in gRPC at once would keep one another from it."""
+    crowd = 3 * _AT_ONCE
+    with Turnstile() as etcd, EtcdStore(etcd.endpoint, timeout=50, tell_of_bugs=False) as store:
+        asking = [threading.Thread(target=lambda: store.probe(until=soon(store))) for _ in range(crowd)]
+        for thread in asking:
+            thread.start()
+        for _ in range(_AT_ONCE):
+            assert etcd.came.acquire(timeout=30)
+        for _ in range(crowd):
+            etcd.go.release()
+        for thread in asking:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in asking)
+        assert etcd.most == _AT_ONCE
 
 
 def test_an_ambiguous_transaction_is_not_repeated(etcd: EtcdServer, prefix: str) -> None:
