@@ -117,7 +117,9 @@ PROMISES = [
     ),
     *_counts(),
     Promise("10,000 members have started", "scale", "start", 60.0, {"members": 10_000}),
-    Promise("the same for each member, of that at 1,000", "scale-growth", "start", 1.5),
+    Promise(
+        "the same for each member, of that at 1,000", "scale-growth", "start", 1.5, {"members": 10000, "before": 1000}
+    ),
     Promise("the last of 32 knows the epoch of one that was restarted", "restart", "psbarrier", 1.0, {"members": 32}),
     Promise("import psbarrier", "footprint-import", "import psbarrier", 0.25),
     Promise("memory, beyond a process that imports grpc, MB", "footprint", "memory, MB", 25.0),

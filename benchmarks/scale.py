@@ -91,7 +91,7 @@ def reports(options: argparse.Namespace) -> list[Report]:
         counts.append(Result(f"{name}, events", at, "", [count.events / n for count, n in each]))
         sent.append(Result(name, at, "KB", [count.sent / n / 1000 for count, n in each]))
     growth = [
-        Result(name, {}, "", [_growth(found, name, small, large)])
+        Result(name, {"members": large, "before": small}, "", [_growth(found, name, small, large)])
         for small, large in zip(sorted(options.members), sorted(options.members)[1:], strict=False)
         for name in ("start", "barrier", "end")
         if large == max(options.members)
