@@ -187,6 +187,9 @@ class Meeting:
             seen = yield from opening(self.party, self.view, self.clock, self.limit, self.patience)
             if seen.record.attempt.generation > self.at.generation:
                 return True
+            if self.arrived and seen.record.attempt.era > self.at.era:
+                # What we had arrived at was broken, and reset before we looked: the others were told so, and so are we.
+                yield from self._raise_broken(seen)
             self.at, self.seen, self.parties = seen.record.attempt, seen.mod, seen.record.parties
             if seen.record.broken is not None:
                 yield from self._raise_broken(seen)

@@ -38,7 +38,7 @@ _PUT_OVER = """            from psbarrier.store.base import Put
             yield from self._settle(Txn(then=(over,)))
             return
 """
-_OWN = "if spec is not None and any(m.task == me.task and m.incarnation == me.incarnation for m in spec.members):"
+_OWN = "if spec is not None and mine is not None and mine.incarnation == me.incarnation:"
 _FINISH = 'compares = [*me.guard(), Compare(me.key, "lease", "==", me.lease)]'
 _DEPART = 'Txn((*me.guard(), Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses())'
 _DECREE = 'Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]'
@@ -185,6 +185,7 @@ LEADERS = (
 
 _COUNT = "absent(keys.state), unchanged(self.key, seen), unchanged(keys.cluster, seal)"
 _LAST = "            compares.append(unchanged(keys.cluster, seal[1]))\n"
+_ERA = "if self.arrived and seen.record.attempt.era > self.at.era:"
 _CONCLUDE = "        yield from self._conclude()\n"
 
 ELASTIC = (
@@ -206,6 +207,7 @@ ELASTIC = (
     ),
     _flaw("finish by an older epoch", _TRANSACTIONS, "elastic", "state hang", _LAST),
     _flaw("nobody ends it after the last", "psbarrier.flows.duty", "elastic", "hang end", _CONCLUDE),
+    _flaw("go on into the next era", _MEETING, "elastic", "outcome", _ERA, "if False:"),
 )
 
 FLAWS = (*BARRIERS, *MEMBERS, *ENDINGS, *LEADERS, *ELASTIC)
