@@ -48,13 +48,17 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     proc(5) does not describe it; Documentation/scheduler/sched-stats.rst of Linux does: the first number of a task.
     """
     files = (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
-    return sum(int(file.read_text(encoding="ascii").split()[0]) for file in files) / 1e9
+    return sum(map(_seconds, files))
 
 
 def thread_seconds() -> dict[int, float]:
     """The same for each thread of this process, by its number in the kernel."""
     files = Path("/proc/self/task").glob("*/schedstat")
-    return {int(file.parent.name): int(file.read_text(encoding="ascii").split()[0]) / 1e9 for file in files}
+    return {int(file.parent.name): _seconds(file) for file in files}
+
+
+def _seconds(schedstat: Path) -> float:
+    return int(schedstat.read_text(encoding="ascii").split()[0]) / 1e9
 
 
 def obstacle(module: str, processes: int) -> str | None:

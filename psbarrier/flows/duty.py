@@ -142,7 +142,7 @@ class Duty:
                 yield Await(partial(self._look, None), self.clock() + rest)
 
     def _rest(self) -> float:
-        """Seconds until the next look. Before the first spec nobody is lost, and no haste is of use until the last has come."""
+        """Seconds until the next look. Before the first spec nobody acts on a loss, and haste is of no use."""
         calm = self.replicas.size * REST_PER_TASK
         return min(LONGEST_REST, calm) if self.spec is None else min(SPACING, calm / 5)
 

@@ -288,7 +288,7 @@ class Roster(View):
         if kv is None:
             return
         try:
-            task, registration = parse_task(self.prefix, key), self._decode(kv, Registration.unpack)
+            task, registration = parse_task(self.prefix, key), Registration.unpack(key, kv.value)
         except MalformedValueError as error:
             self._malformed[key] = str(error)
         else:

@@ -127,7 +127,7 @@ class KeepAlives(Stream):
         if not self._unanswered:
             return None
         sent, _ = self._unanswered[0]
-        return min(max(sent, self._heard) + self._timeout, sent + self._shortest)
+        return self._late(sent, self._shortest)
 
     def _choose(self, link: Link) -> Callable[..., Any]:
         return link.keep_alive

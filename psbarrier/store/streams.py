@@ -153,6 +153,10 @@ class Stream(ABC):
             if thread is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, until - self._clock.now()))
 
+    def _late(self, asked: float, longest: float) -> float:
+        """When that answer is overdue: while etcd goes on answering others, after `longest` seconds."""
+        return min(max(asked, self._heard) + self._timeout, asked + longest)
+
     # The reader.
 
     def _run(self) -> None:

@@ -127,10 +127,7 @@ class Watching(Stream):
         return None
 
     def _answer_due(self) -> float | None:
-        if not self._asked:
-            return None
-        asked = self._asked[0][1]
-        return min(max(asked, self._heard), asked + _QUEUE) + self._timeout
+        return self._late(self._asked[0][1], _QUEUE + self._timeout) if self._asked else None
 
     def _choose(self, link: Link) -> Callable[..., Any]:
         return link.watch
