@@ -168,7 +168,7 @@ class Member:
                 f"{self.task} is suspended: etcd confirmed none of its keep-alives for a TTL, so it may not act as the "
                 "holder of its task until one is confirmed again"
             )
-        return self._me.guard()
+        return self._me.guard
 
     @at_home
     def handover(self) -> Handover:

@@ -19,7 +19,7 @@ from psbarrier.store.base import KV, Txn
 
 def handing_over(me: Standing, prefix: str, clock: Callable[[], float], until: float) -> Flow[Handover]:
     """What a process needs to attach to this member's task, from now on until another process has attached to it."""
-    reply = yield from decide(me, Txn(then=me.witnesses()), clock, until)
+    reply = yield from decide(me, Txn(then=me.witnesses), clock, until)
     require_held(me, reply, 0)
     member = reply.one(0)
     assert member is not None  # it is held
@@ -64,7 +64,7 @@ def _following(
 ) -> Flow[tuple[KV, Registration]]:
     """Follow the run of a task that another process has registered; its registration."""
     yield Follow(view, until)
-    reply = yield from settle(Txn(then=(*me.witnesses(), whole(me.keys.control))), clock, until)
+    reply = yield from settle(Txn(then=(*me.witnesses, whole(me.keys.control))), clock, until)
     require_held(me, reply, 0)
     member = reply.one(0)
     assert member is not None  # it is held

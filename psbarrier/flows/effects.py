@@ -161,17 +161,22 @@ def describe_missing(missing: dict[str, str], count: int | None = None) -> str:
     return ", ".join(named)
 
 
-def settle(txn: Txn, clock: Callable[[], float], until: float) -> Flow[TxnReply]:
+def settle(txn: Txn, clock: Callable[[], float], until: float, me: Standing | None = None) -> Flow[TxnReply]:
     """Repeat a transaction that is harmless to repeat until its outcome is known, or `until` has passed.
 
-    Raises the last StoreUnavailableError then. Whoever calls this has the reason in the transaction's docstring.
+    Raises the last StoreUnavailableError then. Whoever calls this has the reason in the transaction's docstring. For
+    `me`, who has joined, "lease not found", which does not say which lease, becomes the error that it means.
     """
     attempt = 0
     while True:
         try:
             reply: TxnReply = yield Apply(txn, until)
             return reply
-        except StoreUnavailableError:
+        except (StoreUnavailableError, LeaseNotFoundError) as error:
+            if isinstance(error, LeaseNotFoundError):
+                if me is None:
+                    raise
+                yield from confirm(me, clock, until)
             attempt += 1
             if clock() >= until:
                 raise
@@ -179,26 +184,16 @@ def settle(txn: Txn, clock: Callable[[], float], until: float) -> Flow[TxnReply]
 
 
 def decide(me: Standing, txn: Txn, clock: Callable[[], float], until: float) -> Flow[TxnReply]:
-    """`settle` for one who has joined: "lease not found", which does not say which lease, becomes the error that it means.
+    """`settle` for one who has joined.
 
     Raises RunGoneError or SlotLostError when the witnesses say so.
     """
-    attempt = 0
-    while True:
-        try:
-            reply: TxnReply = yield from settle(txn, clock, until)
-            return reply
-        except LeaseNotFoundError:
-            yield from confirm(me, clock, until)
-            attempt += 1
-            if clock() >= until:
-                raise
-            yield Pause(attempt, until)
+    return settle(txn, clock, until, me)
 
 
 def confirm(me: Standing, clock: Callable[[], float], until: float) -> Flow[None]:
     """Ask etcd whether this member still holds its task; raises SlotLostError or RunGoneError if not."""
-    reply = yield from settle(Txn(then=me.witnesses()), clock, until)
+    reply = yield from settle(Txn(then=me.witnesses), clock, until)
     require_held(me, reply, 0)
 
 

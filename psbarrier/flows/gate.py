@@ -94,7 +94,7 @@ def _body(
         known = yield Await(lambda: shelf.get(seal.sha256), patience.within(READING))
     left = patience.left()
     limit = math.inf if left is None else clock() + left + GRACE
-    reads = me.witnesses() if known is not None else (*me.witnesses(), Range(key))
+    reads = me.witnesses if known is not None else (*me.witnesses, Range(key))
     reply = yield from decide(me, Txn(then=reads), clock, limit)
     # The seal may be another run's, which was founded where ours had gone, while our registration was still there.
     require_held(me, reply, 0)

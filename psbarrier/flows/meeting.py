@@ -116,7 +116,7 @@ class Meeting:
 
     def _decide(self, txn: Txn) -> Flow[TxnReply]:
         """Beyond the deadline there is only as much time as it takes to end cleanly."""
-        return (yield from decide(self.me, txn, self.clock, self.limit))
+        return decide(self.me, txn, self.clock, self.limit)
 
     # -- starting
 
@@ -257,7 +257,10 @@ class Meeting:
     def _arrive(self) -> Flow[int | None]:
         """Arrive at the attempt that is open; None when we have and it is not released yet, else the outcome."""
         while True:
-            reply = yield from self._decide(self.party.arrive(self.at, self.seen, self.arrival, self._count()))
+            released = self.party.released(self.at)
+            value = released.pack()
+            self.view.expect(self.party.key, value, released)
+            reply = yield from self._decide(self.party.arrive(self.at, self.seen, self.arrival, self._count(), value))
             if reply.succeeded:
                 tick = reply.one(2)
                 self.order = tick.version - 1 if tick else PAST
@@ -300,7 +303,7 @@ class Meeting:
     def _order(self) -> Flow[int]:
         """Our place in the order of arrival; read from the arrivals where the reply that told it was lost."""
         if self.order == PAST:
-            reply = yield from self._decide(Txn(then=(self.party.arrivals(self.at), *self.me.witnesses())))
+            reply = yield from self._decide(Txn(then=(self.party.arrivals(self.at), *self.me.witnesses)))
             require_held(self.me, reply, 1)
             creates = {kv.key: kv.create for kv in reply.many(0)}
             mine = creates.get(self.party.arrival_key(self.at))

@@ -9,8 +9,9 @@ Numbers in keys are zero-padded, so that the order of keys is the order of numbe
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from psbarrier.errors import MalformedValueError
 from psbarrier.spec import Task, check_name
@@ -51,14 +52,27 @@ class JobKeys:
 
 @frozen
 class Attempt:
-    """Where a barrier stands: releases so far, the round within that generation, and how often it was reset."""
+    """Where a barrier stands: releases so far, the round within that generation, and how often it was reset.
+
+    `text` is how keys name it.
+    """
 
     generation: int = 0
     round: int = 0
     era: int = 0
+    text: str = field(init=False, eq=False, repr=False)
+
+    @text.default
+    def _written(self) -> str:
+        return f"{self.generation:0{_WIDTH}}.{self.round:0{_WIDTH}}.{self.era:0{_WIDTH}}"
 
     def __str__(self) -> str:
-        return f"{self.generation:0{_WIDTH}}.{self.round:0{_WIDTH}}.{self.era:0{_WIDTH}}"
+        return self.text
+
+
+def _at(path: str) -> Any:
+    """The key, or prefix, at `path` in a run: made once, for a barrier needs a dozen."""
+    return field(init=False, eq=False, repr=False, default=Factory(lambda keys: f"{keys.root}{path}", takes_self=True))
 
 
 @frozen
@@ -66,46 +80,28 @@ class RunKeys:
     """The keys of one run. `root` ends with a slash."""
 
     root: str
-
-    @property
-    def config(self) -> str:
-        return f"{self.root}config"
-
-    @property
-    def founded(self) -> str:
-        """When the run was founded; for people, and read by no member."""
-        return f"{self.root}founded"
-
-    @property
-    def founder(self) -> str:
-        """Who is about to found the run; gone once it is founded."""
-        return f"{self.root}founder"
-
-    @property
-    def control(self) -> str:
-        """The prefix that every member watches."""
-        return f"{self.root}control/"
-
-    @property
-    def leader(self) -> str:
-        return f"{self.control}leader"
-
-    @property
-    def cluster(self) -> str:
-        return f"{self.control}cluster"
-
-    @property
-    def gone(self) -> str:
-        return f"{self.control}gone"
-
-    @property
-    def state(self) -> str:
-        return f"{self.control}state"
-
-    @property
-    def barriers(self) -> str:
-        """The prefix of what all barriers have come to."""
-        return f"{self.control}barriers/"
+    config: str = _at("config")
+    founded: str = _at("founded")
+    """When the run was founded; for people, and read by no member."""
+    founder: str = _at("founder")
+    """Who is about to found the run; gone once it is founded."""
+    control: str = _at("control/")
+    """The prefix that every member watches."""
+    leader: str = _at("control/leader")
+    cluster: str = _at("control/cluster")
+    gone: str = _at("control/gone")
+    state: str = _at("control/state")
+    barriers: str = _at("control/barriers/")
+    """The prefix of what all barriers have come to."""
+    members: str = _at("members/")
+    """The prefix of all registrations."""
+    departures: str = _at("departures/")
+    """The prefix of what is known about tasks that went away other than by finishing."""
+    definitions: str = _at("barriers/")
+    """The prefix of all barriers' definitions."""
+    all_arrivals: str = _at("arrivals/")
+    """The prefix of the arrivals at all barriers."""
+    crash_ticks: str = _at("ticks/crashes/")
 
     def barrier(self, name: str) -> str:
         return f"{self.barriers}{name}"
@@ -113,21 +109,11 @@ class RunKeys:
     def shared(self, name: str) -> str:
         return f"{self.control}shared/{name}"
 
-    @property
-    def members(self) -> str:
-        """The prefix of all registrations."""
-        return f"{self.root}members/"
-
     def role_members(self, role: str) -> str:
         return f"{self.members}{role}/"
 
     def member(self, task: Task) -> str:
         return f"{self.role_members(task.role)}{task.index}"
-
-    @property
-    def departures(self) -> str:
-        """The prefix of what is known about tasks that went away other than by finishing."""
-        return f"{self.root}departures/"
 
     def departure(self, task: Task) -> str:
         return f"{self.departures}{task.role}/{task.index}"
@@ -140,30 +126,20 @@ class RunKeys:
         return f"{self.root}cluster/", self.body(epoch)
 
     def definition(self, barrier: str) -> str:
-        return f"{self.root}barriers/{barrier}"
-
-    @property
-    def definitions(self) -> str:
-        """The prefix of all barriers' definitions."""
-        return self.definition("")
-
-    @property
-    def all_arrivals(self) -> str:
-        """The prefix of the arrivals at all barriers."""
-        return f"{self.root}arrivals/"
+        return f"{self.definitions}{barrier}"
 
     def arrivals(self, barrier: str, attempt: Attempt) -> str:
-        return f"{self.root}arrivals/{barrier}/{attempt}/"
+        return f"{self.all_arrivals}{barrier}/{attempt.text}/"
 
     def arrival(self, barrier: str, attempt: Attempt, task: Task) -> str:
-        return f"{self.arrivals(barrier, attempt)}{task.role}/{task.index}"
+        return f"{self.all_arrivals}{barrier}/{attempt.text}/{task.role}/{task.index}"
 
     def arrivals_before(self, barrier: str, generation: int) -> tuple[str, str]:
-        base = f"{self.root}arrivals/{barrier}/"
+        base = f"{self.all_arrivals}{barrier}/"
         return base, f"{base}{generation:0{_WIDTH}}"
 
     def barrier_tick(self, barrier: str, attempt: Attempt) -> str:
-        return f"{self.root}ticks/barriers/{barrier}/{attempt}"
+        return f"{self.root}ticks/barriers/{barrier}/{attempt.text}"
 
     def barrier_ticks_before(self, barrier: str, generation: int) -> tuple[str, str]:
         base = f"{self.root}ticks/barriers/{barrier}/"
@@ -171,10 +147,6 @@ class RunKeys:
 
     def finish_tick(self, role: str) -> str:
         return f"{self.root}ticks/finish/{role}"
-
-    @property
-    def crash_ticks(self) -> str:
-        return f"{self.root}ticks/crashes/"
 
     def crash_tick(self, task: Task) -> str:
         return f"{self.crash_ticks}{task.role}/{task.index}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord, Definition
 from psbarrier.protocol.keys import Attempt, below
@@ -22,10 +22,17 @@ class Party:
     name: str
     definition: Definition
     epoch: int | None = None
+    key: str = field(init=False, eq=False, repr=False)
+    _running: tuple[Compare, ...] = field(init=False, eq=False, repr=False)
+    """What each arrival compares, wherever it arrives: it is on the path of a barrier, so as much as can be is made once."""
 
-    @property
-    def key(self) -> str:
+    @key.default
+    def _own_key(self) -> str:
         return self.me.keys.barrier(self.name)
+
+    @_running.default
+    def _compares(self) -> tuple[Compare, ...]:
+        return (*self.me.guard, absent(self.me.keys.state))
 
     def arrival_key(self, at: Attempt, task: Task | None = None) -> str:
         return self.me.keys.arrival(self.name, at, task or self.me.task)
@@ -34,9 +41,9 @@ class Party:
         """Write the definition if there is none; refused, it reads definition and the witnesses. Harmless to repeat."""
         key = self.me.keys.definition(self.name)
         return Txn(
-            (*self.me.guard(), absent(key)),
+            (*self.me.guard, absent(key)),
             (Put(key, self.definition.pack(), self.me.run_lease),),
-            (Range(key), *self.me.witnesses()),
+            (Range(key), *self.me.witnesses),
         )
 
     @property
@@ -62,33 +69,36 @@ class Party:
         """
         keys = self.me.keys
         return Txn(
-            (*self.me.guard(), absent(keys.state), unchanged(self.key, seen), unchanged(keys.cluster, seal)),
+            (*self.me.guard, absent(keys.state), unchanged(self.key, seen), unchanged(keys.cluster, seal)),
             (Put(self.key, record.pack(), self.me.run_lease),),
-            (whole(keys.control), *self.me.witnesses()),
+            (whole(keys.control), *self.me.witnesses),
         )
 
-    def arrive(self, at: Attempt, seen: int, arrival: Arrival, parties: int) -> Txn:
-        """Arrive at `at`, and release it if all others have: one step, so that nobody can die in between.
+    def released(self, at: Attempt) -> BarrierRecord:
+        """What the barrier becomes when `at` is released."""
+        return BarrierRecord(Attempt(at.generation + 1, 0, at.era), None, at)
+
+    def arrive(self, at: Attempt, seen: int, arrival: Arrival, parties: int, released: bytes) -> Txn:
+        """Arrive at `at`, and write `released` if all others have: one step, so that nobody can die in between.
 
         Accepted, it reads the tick, whose version is the number of arrivals, at 2, and the nested release is at 3.
         Refused, it reads barrier, own arrival, state and the witnesses. Harmless to repeat: an arrival that a first try
         left has our incarnation and call. A release deletes what older generations left behind.
         """
-        keys, lease = self.me.keys, self.me.run_lease
-        tick = keys.barrier_tick(self.name, at)
-        after = BarrierRecord(Attempt(at.generation + 1, 0, at.era), None, at)
+        keys, key, lease = self.me.keys, self.key, self.me.run_lease
+        mine, tick = keys.arrival(self.name, at, self.me.task), keys.barrier_tick(self.name, at)
         release = Txn(
             (Compare(tick, "version", "==", parties - 1),),
             (
-                Put(self.key, after.pack(), lease),
+                Put(key, released, lease),
                 Delete(*keys.arrivals_before(self.name, at.generation)),
                 Delete(*keys.barrier_ticks_before(self.name, at.generation)),
             ),
         )
         return Txn(
-            (*self.me.guard(), absent(keys.state), unchanged(self.key, seen), absent(self.arrival_key(at))),
-            (Put(self.arrival_key(at), arrival.pack(), lease), Put(tick, b"", lease), Range(tick), release),
-            (Range(self.key), Range(self.arrival_key(at)), Range(keys.state), *self.me.witnesses()),
+            (*self._running, unchanged(key, seen), absent(mine)),
+            (Put(mine, arrival.pack(), lease), Put(tick, b"", lease), Range(tick), release),
+            (Range(key), Range(mine), Range(keys.state), *self.me.witnesses),
         )
 
     def change(
@@ -99,8 +109,8 @@ class Party:
         With `unless`, only while that arrival does not exist. Accepted, it reads `also` from 1 on; refused, it reads
         barrier and the witnesses, then the `unless` key. Harmless to repeat: the first try changed `mod`.
         """
-        compares = [*self.me.guard(), unchanged(self.key, seen)]
-        reads: list[Op] = [Range(self.key), *self.me.witnesses()]
+        compares = [*self.me.guard, unchanged(self.key, seen)]
+        reads: list[Op] = [Range(self.key), *self.me.witnesses]
         if unless is not None:
             compares.append(absent(unless))
             reads.append(Range(unless))

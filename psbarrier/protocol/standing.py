@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from psbarrier.errors import MalformedValueError, RunGoneError, SlotLostError
 from psbarrier.protocol.keys import RunKeys
@@ -30,20 +30,25 @@ class Standing:
     config_create: int
     run_lease: int
     restarts: int = 0
+    key: str = field(init=False, eq=False, repr=False)
+    guard: tuple[Compare, Compare] = field(init=False, eq=False, repr=False)
+    """What every transaction of this member compares: its registration is its own, and the run is the same."""
+    witnesses: tuple[Range, Range] = field(init=False, eq=False, repr=False)
+    """What a refused transaction reads, for `lost()` to say whether the guard was why."""
 
-    @property
-    def key(self) -> str:
+    @key.default
+    def _own_key(self) -> str:
         return self.keys.member(self.task)
 
-    def guard(self) -> tuple[Compare, Compare]:
-        """What every transaction of this member compares: its registration is its own, and the run is the same."""
+    @guard.default
+    def _compares(self) -> tuple[Compare, Compare]:
         return (
             Compare(self.key, "create", "==", self.token),
             Compare(self.keys.config, "create", "==", self.config_create),
         )
 
-    def witnesses(self) -> tuple[Range, Range]:
-        """What a refused transaction reads, for `lost()` to say whether the guard was why."""
+    @witnesses.default
+    def _reads(self) -> tuple[Range, Range]:
         return Range(self.key), Range(self.keys.config)
 
     def lost(self, member: KV | None, config: KV | None) -> SlotLostError | None:

@@ -170,9 +170,9 @@ def attach(me: Standing, seen: KV, registration: Registration) -> Txn:
     Harmless to repeat: the registration that a first try wrote names our own process.
     """
     return Txn(
-        (*me.guard(), unchanged(me.key, seen.mod)),
+        (*me.guard, unchanged(me.key, seen.mod)),
         (Put(me.key, registration.pack(), me.lease),),
-        me.witnesses(),
+        me.witnesses,
     )
 
 
@@ -186,9 +186,9 @@ def lead(me: Standing) -> Txn:
     """
     leader = Leader(str(me.task), me.incarnation).pack()
     return Txn(
-        (*me.guard(), absent(me.keys.leader)),
+        (*me.guard, absent(me.keys.leader)),
         (Put(me.keys.leader, leader, me.lease),),
-        (Range(me.keys.leader), *me.witnesses()),
+        (Range(me.keys.leader), *me.witnesses),
     )
 
 
@@ -203,7 +203,7 @@ def decree(
     compares = [Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]
     compares += [unchanged(key, mod) for key, mod in seen.items()]
     puts = [Put(key, value, me.run_lease) for key, value in writes.items()]
-    return Txn((*me.guard(), *compares), (*puts, *extra), (whole(me.keys.control), *me.witnesses()))
+    return Txn((*me.guard, *compares), (*puts, *extra), (whole(me.keys.control), *me.witnesses))
 
 
 def give_up(me: Standing, term: int, task: Task, seen: int, state: JobState, others: int | None = None) -> Txn:
@@ -213,7 +213,7 @@ def give_up(me: Standing, term: int, task: Task, seen: int, state: JobState, oth
     `others`, also that nobody of its role has registered since that revision, in whose place it may stay away.
     """
     compares = [
-        *me.guard(),
+        *me.guard,
         Compare(me.keys.leader, "create", "==", term),
         absent(me.keys.state),
         unchanged(me.keys.member(task), seen),
@@ -224,7 +224,7 @@ def give_up(me: Standing, term: int, task: Task, seen: int, state: JobState, oth
     return Txn(
         tuple(compares),
         (Put(me.keys.state, pack_state(state), me.run_lease),),
-        (whole(me.keys.control), *me.witnesses()),
+        (whole(me.keys.control), *me.witnesses),
     )
 
 
@@ -247,7 +247,7 @@ def finish(me: Standing, registration: Registration, wall: float, seal: tuple[Se
     """
     keys, replicas, policy = me.keys, me.config.replicas, me.config.policy
     deciding = policy.deciding_roles(replicas)
-    compares = [*me.guard(), Compare(me.key, "lease", "==", me.lease)]
+    compares = [*me.guard, Compare(me.key, "lease", "==", me.lease)]
     writes: list[Op] = [
         Put(me.key, evolve(registration, finished=wall).pack(), me.run_lease),
         Put(keys.finish_tick(me.task.role), b"", me.run_lease),
@@ -264,7 +264,7 @@ def finish(me: Standing, registration: Registration, wall: float, seal: tuple[Se
         ]
         success = Put(keys.state, pack_state(JobState("succeeded", since=wall)), me.run_lease)
         writes.append(Txn((*last, absent(keys.state)), (success,)))
-    return Txn(tuple(compares), tuple(writes), (whole(keys.control), *me.witnesses()))
+    return Txn(tuple(compares), tuple(writes), (whole(keys.control), *me.witnesses))
 
 
 def fail(keys: RunKeys, config: KV, state: JobState) -> Txn:
@@ -279,9 +279,9 @@ def fail(keys: RunKeys, config: KV, state: JobState) -> Txn:
 def fail_own(me: Standing, state: JobState) -> Txn:
     """A member ends the job as failed; refused, it reads state and the witnesses."""
     return Txn(
-        (*me.guard(), absent(me.keys.state)),
+        (*me.guard, absent(me.keys.state)),
         (Put(me.keys.state, pack_state(state), me.run_lease),),
-        (Range(me.keys.state), *me.witnesses()),
+        (Range(me.keys.state), *me.witnesses),
     )
 
 
@@ -306,7 +306,7 @@ def depart(me: Standing, departure: Departure) -> Txn:
             (Put(keys.state, pack_state(state), lease),),
         )
         writes += [Put(tick, b"", lease), fatal]
-    return Txn((*me.guard(), Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses())
+    return Txn((*me.guard, Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses)
 
 
 def share(me: Standing, name: str, seen: int, shared: Shared) -> Txn:
@@ -316,7 +316,7 @@ def share(me: Standing, name: str, seen: int, shared: Shared) -> Txn:
     """
     key = me.keys.shared(name)
     return Txn(
-        (*me.guard(), unchanged(key, seen)),
+        (*me.guard, unchanged(key, seen)),
         (Put(key, shared.pack(), me.run_lease),),
-        (Range(key), *me.witnesses()),
+        (Range(key), *me.witnesses),
     )

@@ -55,10 +55,15 @@ class View:
         self._deleted: dict[str, int] = {}
         self._floor = 0
         self._decoded: dict[str, tuple[int, object]] = {}
+        self._expected: dict[str, tuple[bytes, object]] = {}
 
     def counted(self, key: str) -> bool:  # noqa: ARG002  # here each one is
         """Whether a change of this key is one of the `changes`."""
         return True
+
+    def expect(self, key: str, value: bytes, meaning: object) -> None:
+        """Should `key` become `value`, then that is `meaning`: whoever has made the one from the other knows it already."""
+        self._expected[key] = (value, meaning)
 
     def get(self, key: str) -> KV | None:
         return self._kvs.get(key)
@@ -140,7 +145,8 @@ class View:
         """The value of `kv`, decoded once for each revision of it."""
         known = self._decoded.get(kv.key)
         if known is None or known[0] != kv.mod:
-            known = self._decoded[kv.key] = (kv.mod, unpack(kv.key, kv.value))
+            value, meaning = self._expected.get(kv.key, (None, None))
+            known = self._decoded[kv.key] = (kv.mod, meaning if value == kv.value else unpack(kv.key, kv.value))
         return known[1]  # type: ignore[return-value]  # one key has one kind of value
 
 
@@ -184,7 +190,8 @@ class ControlView(View):
     @property
     def ended(self) -> bool:
         """Whether the job is over and nothing is missing of what happened before: nothing else will be released."""
-        return self.state.over and self.complete >= self.mod(self.keys.state)
+        mod = self.mod(self.keys.state)
+        return mod > 0 and self.state.over and self.complete >= mod
 
     @property
     def leader(self) -> Leader | None:
@@ -224,8 +231,12 @@ class ControlView(View):
     @property
     def gone(self) -> Gone:
         """The list of the gone; the last one that could be read, for the leader replaces one that is malformed."""
-        with contextlib.suppress(MalformedValueError):
-            self._gone = self._read(self.keys.gone, Gone.unpack) or _NOBODY_GONE
+        kv = self._kvs.get(self.keys.gone)
+        if kv is None:
+            self._gone = _NOBODY_GONE
+        else:
+            with contextlib.suppress(MalformedValueError):
+                self._gone = self._decode(kv, Gone.unpack)
         return self._gone
 
     @property

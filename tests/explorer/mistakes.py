@@ -14,11 +14,12 @@ _JOINING = "psbarrier.flows.joining"
 _LEADING = "psbarrier.flows.leading"
 _GATE = "psbarrier.flows.gate"
 
-_ARRIVE = "(*self.me.guard(), absent(keys.state), unchanged(self.key, seen), absent(self.arrival_key(at)))"
-_CHANGE = "compares = [*self.me.guard(), unchanged(self.key, seen)]"
+_RUNNING = "(*self.me.guard, absent(self.me.keys.state))"
+_ARRIVE = "(*self._running, unchanged(key, seen), absent(mine))"
+_CHANGE = "compares = [*self.me.guard, unchanged(self.key, seen)]"
 _SAME_CALL = "(self.incarnation, self.call) == (other.incarnation, other.call)"
 _RESET = "Attempt(now.generation, 0, now.era + 1)"
-_GIVE_UP = """        *me.guard(),
+_GIVE_UP = """        *me.guard,
         Compare(me.keys.leader, "create", "==", term),
         absent(me.keys.state),
         unchanged(me.keys.member(task), seen),
@@ -39,8 +40,8 @@ _PUT_OVER = """            from psbarrier.store.base import Put
             return
 """
 _OWN = "if spec is not None and mine is not None and mine.incarnation == me.incarnation:"
-_FINISH = 'compares = [*me.guard(), Compare(me.key, "lease", "==", me.lease)]'
-_DEPART = 'Txn((*me.guard(), Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses())'
+_FINISH = 'compares = [*me.guard, Compare(me.key, "lease", "==", me.lease)]'
+_DEPART = 'Txn((*me.guard, Compare(me.key, "lease", "==", me.lease)), tuple(writes), me.witnesses)'
 _DECREE = 'Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]'
 _RESIGN = 'Txn((Compare(me.keys.leader, "create", "==", term),), (Delete(me.keys.leader),))'
 _VANISHED = "    if view.vanished != vanished:\n        return True\n"
@@ -62,10 +63,10 @@ def _arrive(name: str, theme: str, promise: str, left_out: str) -> Flaw:
 
 BARRIERS = (
     _flaw("released by all but one", _PARTY, "jobs", "release", "parties - 1)", "parties - 2)"),
-    _arrive("arrive without guard", "jobs", "writer", "*self.me.guard(), "),
-    _arrive("arrive after the end", "losses", "arrival", "absent(keys.state), "),
-    _arrive("arrive at what has changed", "jobs", "release barrier", "unchanged(self.key, seen), "),
-    _arrive("arrive over an arrival", "returns", "arrival", ", absent(self.arrival_key(at))"),
+    _flaw("arrive without guard", _PARTY, "jobs", "writer", _RUNNING, "(absent(self.me.keys.state),)"),
+    _flaw("arrive after the end", _PARTY, "losses", "arrival", _RUNNING, "self.me.guard"),
+    _arrive("arrive at what has changed", "jobs", "release barrier", "unchanged(key, seen), "),
+    _arrive("arrive over an arrival", "returns", "arrival", ", absent(mine)"),
     _flaw(
         "a release leaves the old behind",
         _PARTY,
@@ -73,7 +74,7 @@ BARRIERS = (
         "tidy",
         "                Delete(*keys.arrivals_before(self.name, at.generation)),\n",
     ),
-    _flaw("break what has changed", _PARTY, "jobs", "barrier release", _CHANGE, "compares = [*self.me.guard()]"),
+    _flaw("break what has changed", _PARTY, "jobs", "barrier release", _CHANGE, "compares = [*self.me.guard]"),
     _flaw("break without guard", _PARTY, "jobs", "writer", _CHANGE, "compares = [unchanged(self.key, seen)]"),
     _flaw("break for one who arrived", _PARTY, "gone", "break", "            compares.append(absent(unless))\n"),
     _flaw("any incarnation's arrival", _RECORDS, "returns", "told", _SAME_CALL, "self.call == other.call"),
@@ -140,21 +141,21 @@ MEMBERS = (
     _flaw("a gate for any incarnation", _GATE, "jobs", "gate", _OWN, "if spec is not None:"),
     _flaw("a gate of another run", _GATE, "gone", "gate", "    require_held(me, reply, 0)\n"),
     _flaw(
-        "share over a later one", _TRANSACTIONS, "jobs", "share", "(*me.guard(), unchanged(key, seen))", "me.guard()"
+        "share over a later one", _TRANSACTIONS, "jobs", "share", "(*me.guard, unchanged(key, seen))", "me.guard"
     ),
 )
 
 ENDINGS = (
-    _flaw("finish twice", _TRANSACTIONS, "jobs", "finish", _FINISH, "compares = [*me.guard()]"),
+    _flaw("finish twice", _TRANSACTIONS, "jobs", "finish", _FINISH, "compares = [*me.guard]"),
     _flaw("succeed after the end", _TRANSACTIONS, "jobs", "state", "(*last, absent(keys.state))", "(*last,)"),
-    _flaw("fail after the end", _TRANSACTIONS, "jobs", "state", "(*me.guard(), absent(me.keys.state))", "me.guard()"),
+    _flaw("fail after the end", _TRANSACTIONS, "jobs", "state", "(*me.guard, absent(me.keys.state))", "me.guard"),
     _flaw(
         "crash after the finish",
         _TRANSACTIONS,
         "jobs",
         "crash",
         _DEPART,
-        "Txn(me.guard(), tuple(writes), me.witnesses())",
+        "Txn(me.guard, tuple(writes), me.witnesses)",
     ),
     _flaw("give up who is back", _TRANSACTIONS, "losses", "grace", _GIVE_UP, _without(_GIVE_UP, 3)),
     _flaw("give up after the end", _TRANSACTIONS, "losses", "state", _GIVE_UP, _without(_GIVE_UP, 2)),
@@ -162,10 +163,10 @@ ENDINGS = (
 
 LEADERS = (
     _flaw(
-        "lead beside another", _TRANSACTIONS, "jobs", "leader", "(*me.guard(), absent(me.keys.leader))", "me.guard()"
+        "lead beside another", _TRANSACTIONS, "jobs", "leader", "(*me.guard, absent(me.keys.leader))", "me.guard"
     ),
     _flaw(
-        "decree out of office", _TRANSACTIONS, "jobs", "writer", "Txn((*me.guard(), *compares),", "Txn((*compares,),"
+        "decree out of office", _TRANSACTIONS, "jobs", "writer", "Txn((*me.guard, *compares),", "Txn((*compares,),"
     ),
     _flaw(
         "decree over what was not seen",

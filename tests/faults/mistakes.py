@@ -20,10 +20,10 @@ _PUT_OVER = """            from psbarrier.store.base import Put
 _FENCES = """    compares = [Compare(me.keys.leader, "create", "==", term), absent(me.keys.state)]
     compares += [unchanged(key, mod) for key, mod in seen.items()]
     puts = [Put(key, value, me.run_lease) for key, value in writes.items()]
-    return Txn((*me.guard(), *compares),"""
+    return Txn((*me.guard, *compares),"""
 _NO_FENCES = """    puts = [Put(key, value, me.run_lease) for key, value in writes.items()]
     return Txn((),"""
-_FINISH = '        (*me.guard(), Compare(me.key, "lease", "==", me.lease)),\n        t'
+_FINISH = '        (*me.guard, Compare(me.key, "lease", "==", me.lease)),\n        t'
 
 
 def _flaw(name: str, scenario: str, promises: str, *changes: tuple[str, str, str]) -> Flaw:
@@ -113,7 +113,7 @@ FLAWS = (
         "finish without its lease compare",
         "last word",
         "finish state",
-        ("psbarrier.protocol.transactions", _FINISH, "        me.guard(),\n        t"),
+        ("psbarrier.protocol.transactions", _FINISH, "        me.guard,\n        t"),
     ),
 )
 
