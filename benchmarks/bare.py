@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from psbarrier.store import compat, wire
+from psbarrier.store import compat, request, wire
 from psbarrier.store.base import Range, Txn
 
 
@@ -25,24 +25,24 @@ class BareClient:
         self.grant = channel.unary_unary("/etcdserverpb.Lease/LeaseGrant")
         self._stream = channel.stream_stream
 
-    def watch(self, request: bytes) -> Iterator[bytes]:
+    def watch(self, wanted: bytes) -> Iterator[bytes]:
         """Open a watch; its answers, of which the first says that it stands."""
-        return self._open("/etcdserverpb.Watch/Watch", request)
+        return self._open("/etcdserverpb.Watch/Watch", wanted)
 
-    def keep_alive(self, request: bytes) -> Iterator[bytes]:
+    def keep_alive(self, beat: bytes) -> Iterator[bytes]:
         """Keep a lease alive, once; its answers."""
-        return self._open("/etcdserverpb.Lease/LeaseKeepAlive", request)
+        return self._open("/etcdserverpb.Lease/LeaseKeepAlive", beat)
 
-    def _open(self, method: str, request: bytes) -> Iterator[bytes]:
+    def _open(self, method: str, first: bytes) -> Iterator[bytes]:
         requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        requests.put(request)
+        requests.put(first)
         answers: Iterator[bytes] = self._stream(method)(iter(requests.get, None))
         return answers
 
 
 def txn_bytes(txn: Txn) -> bytes:
     """A transaction."""
-    return _bytes(wire.txn_request(txn))
+    return request.txn_bytes(txn)
 
 
 def range_bytes(op: Range) -> bytes:

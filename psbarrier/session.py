@@ -46,7 +46,6 @@ from psbarrier.flows.patience import Patience
 from psbarrier.hold import Hold
 from psbarrier.home import Home, at_home
 from psbarrier.protocol.standing import Standing
-from psbarrier.protocol.views import View
 from psbarrier.report import log_progress
 from psbarrier.runner import Runner
 from psbarrier.shelf import Shelf
@@ -80,7 +79,6 @@ class Session:
         self._runner = Runner.of(store)
         self.shelf = Shelf(store, self.condition)
         self._watches = Watches(store, self.condition, self._notify, self._heard, self.lose)
-        self._known: list[tuple[View, int]] = []
         self._hold = Hold(store, self.condition, self._notify, self._lease_died, self._run_died)
         self._error: PsBarrierError | None = None
 
@@ -170,14 +168,17 @@ class Session:
 
     def look(self, check: Callable[[], R | None]) -> R | None:
         """What `check` finds, with the lock held; raises why the session is of no use any more."""
-        self._raise_error()
+        if self.strict or self._error is not None:
+            self._raise_error()
         return check()
 
     def alarm(self, until: float | None) -> float | None:
         """`until`, or when a strict session must look at its lease."""
-        deadline = self._hold.deadline
-        if not self.strict or deadline is None or self.standing is None:
+        if not self.strict or self.standing is None:
             return until  # an alarm that nobody acts on would ring for ever
+        deadline = self._hold.deadline
+        if deadline is None:
+            return until
         return deadline if until is None else min(until, deadline)
 
     def pause_end(self, pause: Pause) -> float:
@@ -216,7 +217,6 @@ class Session:
         reply = self.store.txn(effect.txn, until=until)
         with self.condition:
             self._watches.fold_reply(effect.txn, reply)
-            self._heard()
         return reply
 
     def _insist(self, verb: Callable[[float], R], until: float) -> R:
@@ -334,14 +334,13 @@ class Session:
         if revoke and alive and lease:
             self._hold.revoke(lease, max(until, self.clock.now() + 0.5))
 
-    def _heard(self) -> None:
-        """A view may have changed; the condition is held. To wake the runner's thread for each barrier would take a tenth of a
-        barrier's time, and no flow in the background looks at barriers."""
-        known, self._known = self._known, self._watches.changes()
-        if known == self._known:
-            self.condition.notify_all()
-        else:
+    def _heard(self, counted: bool) -> None:
+        """A view was folded; the condition is held. To wake the runner's thread for each barrier would take a tenth of a
+        barrier's time, and no flow in the background looks at barriers, which are not `counted` as a change."""
+        if counted:
             self._notify()
+        else:
+            self.condition.notify_all()
 
     def _notify(self) -> None:
         """Something has changed that a flow may wait for; the condition is held."""

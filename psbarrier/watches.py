@@ -16,9 +16,9 @@ from psbarrier.store.base import KV, Event, Store, Txn, TxnReply, Watch
 class Watches:
     """The views that are followed, and the places where a change is waited for.
 
-    `condition` guards them and the views. With it held, `heard` is called when a view was folded, and `notify` when something
-    else has changed; `lose` when a watch has ended for good: without it a member learns nothing any more, and to go on
-    waiting would be to hang.
+    `condition` guards them and the views. With it held, `heard` is called when a view was folded, with whether its
+    `changes` have grown, and `notify` when something else has changed; `lose` when a watch has ended for good: without it a
+    member learns nothing any more, and to go on waiting would be to hang.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Watches:
         store: Store,
         condition: threading.Condition,
         notify: Callable[[], None],
-        heard: Callable[[], None],
+        heard: Callable[[bool], None],
         lose: Callable[[PsBarrierError], None],
     ) -> None:
         self.condition, self.notify, self.heard, self.lose = condition, notify, heard, lose
@@ -37,11 +37,9 @@ class Watches:
     def fold_reply(self, txn: Txn, reply: TxnReply) -> None:
         """Everything that a reply says about the views that are followed; the condition is held."""
         for view in self._views:
-            view.fold_reply(txn, reply)
-
-    def changes(self) -> list[tuple[View, int]]:
-        """The views, and how often each has changed; the condition is held."""
-        return [(view, view.changes) for view in self._views]
+            before = view.changes
+            if view.fold_reply(txn, reply):
+                self.heard(view.changes != before)
 
     def begin(self, view: View) -> bool:
         """Whether the view is to be followed from now on, and was not before.
@@ -113,13 +111,15 @@ class _ViewSink:
 
     def events(self, events: Sequence[Event], revision: int) -> None:
         with self._watches.condition:
+            before = self._view.changes
             self._view.fold_events(events)
-            self._watches.heard()
+            self._watches.heard(self._view.changes != before)
 
     def snapshot(self, kvs: Sequence[KV], revision: int) -> None:
         with self._watches.condition:
+            before = self._view.changes
             self._view.fold_snapshot(kvs, revision)
-            self._watches.heard()
+            self._watches.heard(self._view.changes != before)
 
     def failed(self, error: PsBarrierError) -> None:
         if not isinstance(error, StoreUnavailableError | ClosedError):

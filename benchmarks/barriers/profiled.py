@@ -16,7 +16,7 @@ from benchmarks.bare import BareClient
 from psbarrier.drive import Drive
 from psbarrier.protocol.party import Party
 from psbarrier.session import Session
-from psbarrier.store import wire
+from psbarrier.store import etcd, wire
 from psbarrier.store.clock import SystemClock
 
 WARM_UP = 20  # rounds
@@ -25,7 +25,7 @@ CALLER = "psbarrier-call"
 
 STEPS: dict[str, tuple[Any, str]] = {
     "the transaction, as psbarrier's values": (Party, "arrive"),
-    "the transaction, as messages of protobuf": (wire, "txn_request"),
+    "the transaction, as bytes": (etcd, "txn_bytes"),
     "gRPC's call": (type(BareClient("127.0.0.1:1").txn), "__call__"),
     "the reply, as psbarrier's values": (wire, "txn_reply"),
     "the reply, into the view": (Session, "perform"),

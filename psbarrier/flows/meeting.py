@@ -45,6 +45,8 @@ from psbarrier.protocol.views import ControlView, Seen
 from psbarrier.spec import Task
 from psbarrier.store.base import KV, Range, Txn, TxnReply
 
+_NOWHERE = Attempt()
+
 PAST = -1
 """What `wait()` returns for a generation that was released before it came."""
 
@@ -84,7 +86,7 @@ class Meeting:
         self.arrival = Arrival(self.me.incarnation, call, wall())
         self.patience = Patience(clock, until)
         self.limit = math.inf if until is None else until + GRACE
-        self.at = Attempt()
+        self.at = _NOWHERE
         self.seen = 0
         self.order = PAST
         self.vanished = view.vanished
@@ -168,7 +170,7 @@ class Meeting:
                 if verdict.seen.record.last != self.at:
                     # A successor of ours may have earned this release: we may believe it only while we are in office.
                     yield from confirm(self.me, self.clock, self.limit)
-                return (yield from self._order())
+                return self.order if self.order != PAST else (yield from self._order())
             elif verdict.kind == "vanished":
                 self.vanished = self.view.vanished
                 yield from confirm(self.me, self.clock, self.limit)

@@ -69,6 +69,10 @@ class Attempt:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        return self.generation, self.round, self.era
+
 
 def _at(path: str) -> Any:
     """The key, or prefix, at `path` in a run: made once, for a barrier needs a dozen."""

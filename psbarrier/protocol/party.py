@@ -22,6 +22,8 @@ class Party:
     name: str
     definition: Definition
     epoch: int | None = None
+    elastic: bool = field(init=False, eq=False, repr=False)
+    """Whether whom a generation counts is fixed only when its first party comes."""
     key: str = field(init=False, eq=False, repr=False)
     _running: tuple[Compare, ...] = field(init=False, eq=False, repr=False)
     """What each arrival compares, wherever it arrives: it is on the path of a barrier, so as much as can be is made once."""
@@ -46,9 +48,8 @@ class Party:
             (Range(key), *self.me.witnesses),
         )
 
-    @property
-    def elastic(self) -> bool:
-        """Whether whom a generation counts is fixed only when its first party comes."""
+    @elastic.default
+    def _counts_anew(self) -> bool:
         return self.me.config.replicas.elastic(self.definition.roles)
 
     def tasks(self, view: ControlView) -> tuple[Task, ...]:

@@ -113,16 +113,20 @@ class View:
         self.complete = max(self.complete, revision)
         self._deleted = {key: mod for key, mod in self._deleted.items() if mod > self._floor}
 
-    def fold_reply(self, txn: Txn, reply: TxnReply) -> None:
-        """Everything that a transaction's reply says about this prefix, its own writes included."""
-        self._fold_branch(txn, reply, reply.revision)
+    def fold_reply(self, txn: Txn, reply: TxnReply) -> bool:
+        """Everything that a transaction's reply says about this prefix, its own writes included; whether it says anything."""
+        return self._fold_branch(txn, reply, reply.revision)
 
-    def _fold_branch(self, txn: Txn, reply: TxnReply, revision: int) -> None:
+    def _fold_branch(self, txn: Txn, reply: TxnReply, revision: int) -> bool:
+        told = False
         for op, result in zip(txn.then if reply.succeeded else txn.otherwise, reply.results, strict=True):
-            if isinstance(op, Txn) and isinstance(result, TxnReply):
-                self._fold_branch(op, result, revision)
-            elif not isinstance(op, Txn) and op.key.startswith(self.prefix):
+            if isinstance(op, Txn):
+                assert isinstance(result, TxnReply)
+                told |= self._fold_branch(op, result, revision)
+            elif op.key.startswith(self.prefix):
                 self._fold_op(op, result, revision)
+                told = True
+        return told
 
     def _fold_op(self, op: Op, result: Result, revision: int) -> None:
         if isinstance(op, Put):

@@ -8,6 +8,7 @@ A broken channel is left, not repaired: gRPC's own reconnecting keeps the old ce
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,8 @@ class Link:
         rpc = compat.load()
         kv, lease = rpc.KVStub(channel), rpc.LeaseStub(channel)
         self.endpoint = endpoint
-        self.txn: Callable[..., Any] = kv.Txn
+        txn = "/etcdserverpb.KV/Txn"  # the stub of etcd3 would write a message, and we bring bytes (see request.py)
+        self.txn: Callable[..., Any] = channel.unary_unary(txn, None, rpc.TxnResponse.FromString)
         self.range: Callable[..., Any] = kv.Range
         self.grant: Callable[..., Any] = lease.LeaseGrant
         self.revoke: Callable[..., Any] = lease.LeaseRevoke
@@ -118,6 +120,7 @@ class Channels:
         self._position = 0
         self._link: Link | None = None
         self._home: Home | None = None
+        self._at_home = 0  # the process in which all may be used, once that has been found out
 
     @property
     def endpoint(self) -> str:
@@ -179,11 +182,12 @@ class Channels:
 
         Takes no lock: in the moment of the fork another thread may have held it.
         """
-        if self._home is None:
-            self._home = Home("this EtcdStore")
-        self._home.require()
-        if _grpc is not None:
-            _grpc.require()
+        if os.getpid() != self._at_home:
+            self._home = self._home or Home("this EtcdStore")
+            self._home.require()
+            if _grpc is not None:
+                _grpc.require()
+            self._at_home = os.getpid()
         if self.closed:
             raise _closed()
 

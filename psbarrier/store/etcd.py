@@ -33,6 +33,7 @@ from psbarrier.store.maintenance import ServerStatus, read_status
 from psbarrier.store.notice import Notice
 from psbarrier.store.password import PasswordFile
 from psbarrier.store.prefix_watch import PrefixWatch
+from psbarrier.store.request import txn_bytes
 from psbarrier.store.tls import TLS
 from psbarrier.store.watching import Watching
 
@@ -207,7 +208,7 @@ class EtcdStore:
         """Decide `txn`; see psbarrier.store.base.Store. Sent again only when it certainly was not sent before."""
         if len(txn.then) == 1 and isinstance(txn.then[0], Range) and not (txn.compares or txn.otherwise):
             return self._read(txn.then, until)
-        request = wire.txn_request(txn)
+        request = txn_bytes(txn)
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=False))
 
     @_verb
@@ -219,7 +220,7 @@ class EtcdStore:
         if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
             request = wire.range_request(ranges[0])
             return wire.range_reply(self._calls.send(lambda link: link.range, request, until=until, repeat=True))
-        request = wire.txn_request(Txn(then=ranges))
+        request = txn_bytes(Txn(then=ranges))
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=True))
 
     @_verb

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import ParamSpec
 
 from psbarrier.errors import PsBarrierError
 from psbarrier.store.base import Sink
+
+P = ParamSpec("P")
 
 
 class PrefixWatch:
@@ -37,12 +40,12 @@ class PrefixWatch:
             self.stopped = True
         self._drop(self)
 
-    def deliver(self, call: Callable[[], None]) -> Exception | None:
+    def deliver(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> Exception | None:
         """Make one call of the sink unless the watch is stopped; what it raised."""
         with self.calling:
             if not self.stopped:
                 try:
-                    call()
+                    call(*args, **kwargs)
                 except Exception as error:  # noqa: BLE001 (handed back: to be logged, and told to the sink)
                     return error
         return None

@@ -19,16 +19,17 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 from psbarrier.errors import ClosedError, PsBarrierError, StoreError, StoreRefusedError, StoreUnavailableError
 from psbarrier.store import wire
-from psbarrier.store.base import KV, Event, Sink, TxnReply
+from psbarrier.store.base import Sink, TxnReply
 from psbarrier.store.channels import Link
 from psbarrier.store.failures import Failure, Kind, explain_text
 from psbarrier.store.prefix_watch import PrefixWatch
 from psbarrier.store.streams import OpenStream, ReopenError, Stream
 
+P = ParamSpec("P")
 _log = logging.getLogger("psbarrier")
 
 # Seconds for which a watch that was open is deaf because etcd does not let us in; a secret takes a minute or two to reach
@@ -194,11 +195,7 @@ class Watching(Stream):
         events = [wire.event(event) for event in response.events if event.kv.mod_revision > watch.seen]
         if events:
             watch.seen = events[-1].kv.mod
-            self._deliver_events(watch, events)
-
-    def _deliver_events(self, watch: PrefixWatch, events: list[Event]) -> None:
-        sink, revision = watch.sink, watch.seen
-        self._deliver(watch, lambda: sink.events(events, revision))
+            self._deliver(watch, watch.sink.events, events, watch.seen)
 
     def _check_history(self, watch: PrefixWatch, response: Any) -> None:
         """A watch was resumed at a revision; is that still the same history?
@@ -259,12 +256,7 @@ class Watching(Stream):
     def _adopt(self, watch: PrefixWatch, reply: TxnReply) -> None:
         watch.gap = False
         watch.seen = reply.revision
-        sink, kvs = watch.sink, reply.many(0)
-        self._deliver_snapshot(watch, sink, kvs)
-
-    def _deliver_snapshot(self, watch: PrefixWatch, sink: Sink, kvs: tuple[KV, ...]) -> None:
-        revision = watch.seen
-        self._deliver(watch, lambda: sink.snapshot(kvs, revision))
+        self._deliver(watch, watch.sink.snapshot, reply.many(0), watch.seen)
 
     def _create_again(self, watch: PrefixWatch) -> None:
         with self._condition:
@@ -272,8 +264,8 @@ class Watching(Stream):
                 self._to_create.append(watch)
                 self._condition.notify_all()
 
-    def _deliver(self, watch: PrefixWatch, call: Callable[[], None]) -> None:
-        problem = watch.deliver(call)
+    def _deliver(self, watch: PrefixWatch, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        problem = watch.deliver(call, *args, **kwargs)
         if problem is not None:
             _log.error("The receiver of the watch on %r failed; the watch ends.", watch.prefix, exc_info=problem)
             error = StoreError(f"The watch on {watch.prefix!r} ended because its receiver raised {problem!r}.")
@@ -287,7 +279,7 @@ class Watching(Stream):
             watch.answered.notify_all()
             self._drop(watch)
         if watch.confirmed:
-            problem = watch.deliver(lambda: watch.sink.failed(error))
+            problem = watch.deliver(watch.sink.failed, error)
             if problem is not None:
                 _log.error("The receiver of the watch on %r failed.", watch.prefix, exc_info=problem)
         watch.stopped = True

@@ -140,9 +140,7 @@ MEMBERS = (
     ),
     _flaw("a gate for any incarnation", _GATE, "jobs", "gate", _OWN, "if spec is not None:"),
     _flaw("a gate of another run", _GATE, "gone", "gate", "    require_held(me, reply, 0)\n"),
-    _flaw(
-        "share over a later one", _TRANSACTIONS, "jobs", "share", "(*me.guard, unchanged(key, seen))", "me.guard"
-    ),
+    _flaw("share over a later one", _TRANSACTIONS, "jobs", "share", "(*me.guard, unchanged(key, seen))", "me.guard"),
 )
 
 ENDINGS = (
@@ -162,12 +160,8 @@ ENDINGS = (
 )
 
 LEADERS = (
-    _flaw(
-        "lead beside another", _TRANSACTIONS, "jobs", "leader", "(*me.guard, absent(me.keys.leader))", "me.guard"
-    ),
-    _flaw(
-        "decree out of office", _TRANSACTIONS, "jobs", "writer", "Txn((*me.guard, *compares),", "Txn((*compares,),"
-    ),
+    _flaw("lead beside another", _TRANSACTIONS, "jobs", "leader", "(*me.guard, absent(me.keys.leader))", "me.guard"),
+    _flaw("decree out of office", _TRANSACTIONS, "jobs", "writer", "Txn((*me.guard, *compares),", "Txn((*compares,),"),
     _flaw(
         "decree over what was not seen",
         _TRANSACTIONS,

@@ -160,6 +160,17 @@ def test_a_control_view_tells_how_the_run_stands() -> None:
     assert (view.barrier("b").record.attempt, view.barrier("b").mod) == (Attempt(3), 7)
 
 
+def test_what_was_expected_is_not_decoded_and_anything_else_is() -> None:
+    """Whoever has made a value knows what it means; but it is what stands in etcd that counts."""
+    view, key = ControlView(KEYS), KEYS.barrier("b")
+    meant = BarrierRecord(Attempt(3))
+    view.expect(key, meant.pack(), meant)
+    view.fold(KV(key, meant.pack(), 2, 7, 4))
+    assert view.barrier("b").record is meant
+    view.fold(KV(key, BarrierRecord(Attempt(4)).pack(), 2, 8, 5))
+    assert view.barrier("b").record == BarrierRecord(Attempt(4))
+
+
 def test_the_end_counts_only_when_nothing_is_missing() -> None:
     """A reply may tell of the end before the watch has told what happened first: a release, for example."""
     view = ControlView(KEYS)
