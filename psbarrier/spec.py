@@ -13,6 +13,9 @@ from attrs import field, frozen
 from psbarrier.errors import InvalidArgumentError
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_TASK = re.compile(r"(.+)[/:]([0-9]{1,9})")
+_PORT = re.compile("[0-9]{1,5}")
+_NO_HOST = re.compile(r"[\s/,]")
 MAX_TASKS = 100_000
 """In one job."""
 _LONGEST_HOST = 255
@@ -42,9 +45,9 @@ def check_address(address: object) -> str:
     if isinstance(address, str):
         host, colon, port = address.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        printable = bare.isprintable() and len(bare) <= _LONGEST_HOST and not re.search(r"[\s/,]", bare)
+        printable = bare.isprintable() and len(bare) <= _LONGEST_HOST and not _NO_HOST.search(bare)
         well_formed = colon and bare and printable and (":" not in bare or bare != host)
-        if well_formed and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536:
+        if well_formed and _PORT.fullmatch(port) and 0 < int(port) < 65536:
             return address
     raise InvalidArgumentError(
         f"the address {address!r:.300} is not 'host:port' with a port from 1 to 65535: give the one that the others can reach"
@@ -83,7 +86,7 @@ class Task:
     @classmethod
     def parse(cls, text: str) -> Task:
         """The task that "worker/3" or "worker:3" names."""
-        match = re.fullmatch(r"(.+)[/:]([0-9]{1,9})", text)
+        match = _TASK.fullmatch(text)
         if not match:
             raise InvalidArgumentError(f"{text!r} names no task: write ROLE:INDEX, for example worker:3")
         return cls(match[1], int(match[2]))

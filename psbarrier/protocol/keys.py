@@ -18,6 +18,7 @@ from psbarrier.spec import Task, check_name
 from psbarrier.store.base import prefix_end
 
 _WIDTH = 10
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @frozen
@@ -161,7 +162,7 @@ class RunKeys:
 
 def is_index(text: str) -> bool:
     """Whether `text` is how psbarrier writes an index: "7", and not "07", which would be another key for the same task."""
-    return re.fullmatch(r"0|[1-9][0-9]{0,8}", text) is not None
+    return _INDEX.fullmatch(text) is not None
 
 
 def below(prefix: str) -> tuple[str, str]:

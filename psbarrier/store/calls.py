@@ -78,6 +78,7 @@ class Calls:
                 raise LinkError(link.endpoint, "no time was left to ask", timed_out=True)
             sent = True
             answer = method(link)(request, timeout=budget, metadata=shown.metadata)
+            link.answered = True
             if self._answered is not None:
                 self._answered(link, shown, answer)
             return link.endpoint, answer

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +52,55 @@ class Link:
     """One channel to `endpoint`, for as long as it works."""
 
     def __init__(self, endpoint: str, channel: grpc.Channel, *, shared: bool) -> None:
-        rpc = compat.load()
-        kv, lease = rpc.KVStub(channel), rpc.LeaseStub(channel)
         self.endpoint = endpoint
-        txn = "/etcdserverpb.KV/Txn"  # the stub of etcd3 would write a message, and we bring bytes (see request.py)
-        self.txn: Callable[..., Any] = channel.unary_unary(txn, None, rpc.TxnResponse.FromString)
-        self.range: Callable[..., Any] = kv.Range
-        self.grant: Callable[..., Any] = lease.LeaseGrant
-        self.revoke: Callable[..., Any] = lease.LeaseRevoke
-        self.keep_alive: Callable[..., Any] = lease.LeaseKeepAlive
-        self.watch: Callable[..., Any] = rpc.WatchStub(channel).Watch
+        self.answered = False  # etcd has answered a request on it
         self.retired = False
         self.users = 0
         self.on_retired: list[Callable[[], None]] = []
         self._channel = channel
         self._shared = shared
+
+    # Not from etcd3's stubs, which make all calls of a service at once: those that a process does not use would cost it more
+    # time at its start than those that it does.
+
+    @cached_property
+    def txn(self) -> Callable[..., Any]:
+        """Takes bytes (see request.py)."""
+        return self._channel.unary_unary("/etcdserverpb.KV/Txn", None, compat.load().TxnResponse.FromString)
+
+    @cached_property
+    def range(self) -> Callable[..., Any]:
+        return self._unary("KV/Range", "Range")
+
+    @cached_property
+    def grant(self) -> Callable[..., Any]:
+        return self._unary("Lease/LeaseGrant", "LeaseGrant")
+
+    @cached_property
+    def revoke(self) -> Callable[..., Any]:
+        return self._unary("Lease/LeaseRevoke", "LeaseRevoke")
+
+    @cached_property
+    def keep_alive(self) -> Callable[..., Any]:
+        return self._stream("Lease/LeaseKeepAlive", "LeaseKeepAlive")
+
+    @cached_property
+    def watch(self) -> Callable[..., Any]:
+        return self._stream("Watch/Watch", "Watch")
+
+    @cached_property
+    def status(self) -> Callable[..., Any]:
+        return self._unary("Maintenance/Status", "Status")
+
+    @cached_property
+    def member_list(self) -> Callable[..., Any]:
+        return self._unary("Cluster/MemberList", "MemberList")
+
+    def _unary(self, method: str, message: str) -> Callable[..., Any]:
+        return self._channel.unary_unary(f"/etcdserverpb.{method}", *_codec(message))
+
+    def _stream(self, method: str, message: str) -> Callable[..., Any]:
+        return self._channel.stream_stream(f"/etcdserverpb.{method}", *_codec(message))
 
     def authenticate(self, user: str, password: str, timeout: float) -> Any:
         """Begin to log in: gRPC's future of the answer, which has the token."""
@@ -78,20 +113,16 @@ class Link:
         """The service that users and roles are managed with."""
         return compat.load().AuthStub(self._channel)
 
-    @property
-    def cluster(self) -> Any:
-        """The service that knows the members of the cluster."""
-        return compat.load().ClusterStub(self._channel)
-
-    @property
-    def maintenance(self) -> Any:
-        """The service that tells how the member at the other end is."""
-        return compat.load().MaintenanceStub(self._channel)
-
     def close(self) -> None:
         """End every call on the channel; a channel that belongs to somebody else stays open."""
         if not self._shared:
             self._channel.close()
+
+
+def _codec(message: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """What writes such requests, and reads such responses."""
+    rpc = compat.load()
+    return getattr(rpc, f"{message}Request").SerializeToString, getattr(rpc, f"{message}Response").FromString
 
 
 class Channels:

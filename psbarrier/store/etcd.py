@@ -79,7 +79,7 @@ class EtcdStore:
 
     `timeout`, in seconds, bounds one attempt of one request, so it also says how soon an endpoint that hangs is left.
 
-    The first answer of a cluster whose version of etcd has known bugs is followed by a warning in the log, once in a
+    A store that is used for longer than ten seconds warns in the log of an etcd whose version has known bugs, once in a
     process; not if the caller tells of them itself (`tell_of_bugs`).
 
     Raises InvalidArgumentError for what can never work. A child process that was forked from one that had used its
@@ -119,7 +119,7 @@ class EtcdStore:
             clock=self._clock,
             channel=None if client is None else client.channel,
         )
-        answered = Notice().answered if tell_of_bugs else None
+        answered = Notice(self._clock.now).answered if tell_of_bugs else None
         self._calls = Calls(self._channels, self._login, self._clock, self._timeout, answered)
         self._accounts = Accounts(self._calls, confidential=secure or allow_plaintext_password)
         shared = (self._channels, self._login, self._clock, self._timeout)

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
+_VERSION = re.compile(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?![0-9])", re.ASCII)
+
 Version = tuple[int, int, int]
 Line = tuple[int, int]
 
@@ -130,7 +132,7 @@ BUGS = (
 
 def parse_version(text: str) -> Version | None:
     """The release that "3.5.1", "v3.5.1" or "3.6.0-rc.1" names (the last one: 3.6.0); None for anything else."""
-    found = re.match(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?![0-9])", text, re.ASCII)
+    found = _VERSION.match(text)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 

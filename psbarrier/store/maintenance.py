@@ -48,7 +48,7 @@ class ServerStatus:
 def read_status(calls: Calls, endpoint: str, until: float) -> ServerStatus:
     """Ask the member that `calls` reach. Raises as `Calls.send`."""
     request = compat.load().StatusRequest()
-    return status_of(endpoint, calls.send(lambda link: link.maintenance.Status, request, until=until, repeat=True))
+    return status_of(endpoint, calls.send(lambda link: link.status, request, until=until, repeat=True))
 
 
 def status_of(endpoint: str, response: Any) -> ServerStatus:

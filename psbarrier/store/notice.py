@@ -12,10 +12,11 @@ from psbarrier.store import compat
 from psbarrier.store.channels import Link
 from psbarrier.store.known_bugs import known_bugs, warning
 from psbarrier.store.login import Pass
-from psbarrier.store.maintenance import status_of
 
 _log = logging.getLogger("psbarrier")
 
+# Seconds from the first answer on.
+_LATER = 10.0
 # Seconds for each of two questions that nobody waits for.
 _PATIENCE = 5.0
 # How psbarrier.embedded names the members that it starts: whoever uses those did not choose their version.
@@ -26,18 +27,28 @@ _asked: dict[int, Notice] = {}
 
 
 class Notice:
-    """Of one store: asks the etcd that gave its first answer for its version, on the same connection, without waiting.
+    """Of one store: asks the etcd that it talks to for its version, on the same connection, without waiting.
 
-    Where that has bugs that matter, the names of the cluster's members tell whether it is one that psbarrier itself
+    Not at once, for hundreds of processes may start at the same moment, and then there is more important work for etcd and
+    for them; but with the first answer that comes ten seconds after the very first one, by `now`.
+
+    Where that version has bugs that matter, the names of the cluster's members tell whether it is one that psbarrier itself
     has started; if not, a warning is logged. An etcd that does not tell its version is not asked twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._due: float | None = None
         self._done = False
 
     def answered(self, link: Link, shown: Pass, response: Any) -> None:
         """An answer came over `link`."""
         if self._done:
+            return
+        now = self._now()
+        if self._due is None:
+            self._due = now + _LATER
+        if now < self._due:
             return
         self._done = True
         cluster = int(response.header.cluster_id)
@@ -53,7 +64,7 @@ class _Question:
         self._line = ""
 
     def ask(self) -> None:
-        self._send(self._link.maintenance.Status, compat.load().StatusRequest(), self._judge)
+        self._send(self._link.status, compat.load().StatusRequest(), self._judge)
 
     def _send(self, method: Any, request: Any, then: Callable[[Any], None]) -> None:
         try:
@@ -65,12 +76,11 @@ class _Question:
     def _judge(self, call: Any) -> None:
         if call.code() is not grpc.StatusCode.OK:
             return
-        status = status_of(self._link.endpoint, call.result())
-        auth = self._shown.authenticated
-        bugs = known_bugs(status.version, auth=auth)
+        version, auth = str(call.result().version), self._shown.authenticated
+        bugs = known_bugs(version, auth=auth)
         if bugs:
-            self._line = warning(status.endpoint, status.version, bugs, auth=auth)
-            self._send(self._link.cluster.MemberList, compat.load().MemberListRequest(), self._tell)
+            self._line = warning(self._link.endpoint, version, bugs, auth=auth)
+            self._send(self._link.member_list, compat.load().MemberListRequest(), self._tell)
 
     def _tell(self, call: Any) -> None:
         """Where users may not list the members, there are users, and so it is not ours."""

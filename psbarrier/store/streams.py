@@ -3,7 +3,9 @@
 Each stream has one thread of ours, the reader, and one of gRPC's, the writer, which asks `_next_request` for what to
 send and sleeps in between. The writer is the scheduler too: it sees when an answer is overdue, and cancels the stream.
 But gRPC keeps it from the first request on until it is connected, which it may never be: an etcd that starts accepts
-connections long before it serves them. So until the writer comes back, a guard looks at the time in its place.
+connections long before it serves them. So until the writer comes back, a guard looks at the time in its place. None
+is needed where an answer to another request shows that there is a connection; should it have been lost since, gRPC's own
+limit for a new one is short enough.
 
     opened → reading → ended (by etcd, the network, the writer, or a retired link) → back-off → opened …
 
@@ -265,7 +267,7 @@ class Stream(ABC):
             request = self._await_request(opened)
             if request is None:
                 break
-            if opened.guard is None:
+            if not (opened.connected or opened.guard or opened.link.answered):
                 self._start_guard(opened)
             yield request
             if not opened.connected:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from guarded import guarded_etcd
@@ -16,9 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psbarrier.embedded import EtcdServer
-from psbarrier.store import notice
+from psbarrier.store import compat, notice
+from psbarrier.store.channels import Link
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.known_bugs import BUGS, Bug, cure, known_bugs, parse_version, warning
+from psbarrier.store.login import Pass
+from psbarrier.store.manual_clock import ManualClock
 from store.helpers import soon
 
 VERSIONS = st.tuples(st.integers(3, 4), st.integers(0, 9), st.integers(0, 60))
@@ -101,8 +105,9 @@ def test_the_warning_is_one_sentence_for_a_tired_reader() -> None:
 
 @pytest.fixture
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has not talked to any etcd yet."""
+    """As in a process that has not talked to any etcd yet, and that asks with the first answer."""
     monkeypatch.setattr(notice, "_asked", {})
+    monkeypatch.setattr(notice, "_LATER", 0.0)
 
 
 @pytest.fixture
@@ -131,6 +136,19 @@ def test_a_stranger_is_warned_of_once_in_a_process(
         assert len(notice._asked) == 1
     assert len(warnings(caplog)) == 1
     assert stranger.endpoint in warnings(caplog)[0]
+
+
+def test_nobody_asks_while_a_job_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start is when everybody wants something of etcd; the question comes with an answer ten seconds later, once."""
+    clock, asked = ManualClock(), []
+    monkeypatch.setattr(notice, "_asked", {})
+    monkeypatch.setattr(notice._Question, "ask", lambda question: asked.append(clock.now()))
+    watchful = notice.Notice(clock.now)
+    began = clock.now()
+    for seconds in (0.0, 9.0, 1.0, 1.0):
+        clock.advance(seconds)
+        watchful.answered(cast(Link, None), Pass(), compat.load().StatusResponse())
+    assert asked == [began + 10.0]
 
 
 def test_an_etcd_of_our_own_is_not_warned_of(
@@ -169,6 +187,7 @@ def test_a_silent_etcd_does_not_delay_whoever_connects(unasked: None, own_etcd: 
     code = (
         "import os, signal, sys, psbarrier\n"
         "from psbarrier.store import notice\n"
+        "notice._LATER = 0.0\n"
         "ask = notice._Question.ask\n"
         "def freeze(self):\n"
         "    os.kill(int(sys.argv[2]), signal.SIGSTOP)\n"
