@@ -14,6 +14,7 @@ from psbarrier.errors import InvalidArgumentError
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _TASK = re.compile(r"(.+)[/:]([0-9]{1,9})")
+_USUAL_ADDRESS = re.compile(r"[A-Za-z0-9._-]{1,255}:([0-9]{1,5})")
 _PORT = re.compile("[0-9]{1,5}")
 _NO_HOST = re.compile(r"[\s/,]")
 MAX_TASKS = 100_000
@@ -43,6 +44,9 @@ def check_name(kind: str, name: object) -> str:
 def check_address(address: object) -> str:
     """`address` itself if it reads `host:port` or `[ipv6]:port`; else an InvalidArgumentError."""
     if isinstance(address, str):
+        usual = _USUAL_ADDRESS.fullmatch(address)  # each process checks those of all others
+        if usual and 0 < int(usual[1]) < 65536:
+            return address
         host, colon, port = address.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         printable = bare.isprintable() and len(bare) <= _LONGEST_HOST and not _NO_HOST.search(bare)
@@ -68,17 +72,15 @@ def port_of(address: str) -> str:
 class Task:
     """One process's place in a job: the `index`-th (from 0) of a `role`."""
 
-    role: str = field()
-    index: int = field()
+    role: str
+    index: int
 
-    @role.validator
-    def _check_role(self, _: object, role: str) -> None:
-        check_name("role", role)
-
-    @index.validator
-    def _check_index(self, _: object, index: int) -> None:
-        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise InvalidArgumentError(f"the index {index!r} of role {self.role!r} is not a whole number from 0 on")
+    def __attrs_post_init__(self) -> None:
+        check_name("role", self.role)
+        if isinstance(self.index, bool) or not isinstance(self.index, int) or self.index < 0:
+            raise InvalidArgumentError(
+                f"the index {self.index!r} of role {self.role!r} is not a whole number from 0 on"
+            )
 
     def __str__(self) -> str:
         return f"{self.role}/{self.index}"

@@ -167,8 +167,9 @@ def unpack_spec(key: str, value: bytes) -> ClusterSpec:
         return MemberSpec(Task.parse(task), check_address(address), whole_text(incarnation), meta)
 
     def build(fields: Fields) -> ClusterSpec:
-        members = tuple(member(row) for row in fields.listed("members"))
-        if any(before.task >= after.task for before, after in pairwise(members)):
+        members = tuple([member(row) for row in fields.listed("members")])
+        places = [(each.task.role, each.task.index) for each in members]  # to compare tasks takes Python code
+        if any(before >= after for before, after in pairwise(places)):
             raise ValueError("its members are not in the order of their tasks")
         return ClusterSpec(fields.text("job"), fields.text("run"), fields.whole("epoch"), members)
 
