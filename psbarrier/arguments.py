@@ -16,7 +16,7 @@ def deadline(now: Callable[[], float], timeout: float | None) -> float | None:
 
 def seconds(name: str, value: Any, *, least: float = 0.0) -> float:
     """`value` itself if it is a finite number of seconds, `least` or more."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
         raise InvalidArgumentError(f"{name}={value!r} is not a number of seconds from {least:g} on")
     return float(value)
 

@@ -38,7 +38,7 @@ class Home:
 
     def require(self) -> None:
         """Raises ForkError in a forked child."""
-        if os.getpid() != self.pid:
+        if self.left:
             raise ForkError(
                 f"{self.what} belongs to process {self.pid} and cannot be used in process {os.getpid()}, which was "
                 f"forked from it: {WAY_OUT}",

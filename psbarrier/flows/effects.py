@@ -184,10 +184,7 @@ def settle(txn: Txn, clock: Callable[[], float], until: float, me: Standing | No
 
 
 def decide(me: Standing, txn: Txn, clock: Callable[[], float], until: float) -> Flow[TxnReply]:
-    """`settle` for one who has joined.
-
-    Raises RunGoneError or SlotLostError when the witnesses say so.
-    """
+    """`settle` for one who has joined; raises RunGoneError or SlotLostError too, when the witnesses say so."""
     return settle(txn, clock, until, me)
 
 

@@ -37,7 +37,7 @@ class Calls:
         self._clock = clock
         self._timeout = timeout
         self._answered = answered
-        # Not a semaphore, which is Python code and costs a request a tenth of its time.
+        # Not a semaphore: that is Python code, and each request passes here.
         self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_AT_ONCE):
             self._turns.put(None)
