@@ -221,7 +221,7 @@ def test_an_alarm_ends_all_rights_where_psbarrier_says_so(tmp_path: Path) -> Non
         version = root.server_status(until).version
         leaks = BY_AN_ALARM in known_bugs(version, auth=True)
         alarm = compat.load().AlarmRequest(action="ACTIVATE", alarm="NOSPACE")
-        root._calls.send(lambda link: link.maintenance.Alarm, alarm, until=until, repeat=True)
+        root._calls.send(lambda link: link._unary("Maintenance/Alarm", "Alarm"), alarm, until=until, repeat=True)
         with tenant(etcd, "job1") as store:
             delete = Txn(then=(Delete(secret("job10")),))
             assert refused(lambda: store.read(Range(secret("job10")), until=until))

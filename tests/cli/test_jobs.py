@@ -172,7 +172,9 @@ def put_bytes(store: EtcdStore, key: bytes) -> None:
 
     request = compat.load().TxnRequest()
     request.success.add().request_put.key = key
-    store._calls.send(lambda link: link.txn, request, until=store.clock.now() + PATIENCE, repeat=True)
+    store._calls.send(
+        lambda link: link.txn, request.SerializeToString(), until=store.clock.now() + PATIENCE, repeat=True
+    )
 
 
 @given(st.sets(st.from_regex(r"[a-c01]([a-c01.\-]{0,3}[a-c01])?", fullmatch=True), max_size=12))
