@@ -164,8 +164,12 @@ class EtcdServer:
         self.start()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open and are not answered."""
+        """Freeze it (SIGSTOP): connections stay open and are not answered, from when this returns."""
         self._signal(signal.SIGSTOP)
+        if self.pid is not None and hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):  # it has ended meanwhile
+                # The signal is sent, but another processor may still run one of its threads.
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a frozen etcd go on (SIGCONT)."""
