@@ -47,7 +47,7 @@ def txn_bytes(txn: Txn) -> bytes:
 
 def range_bytes(op: Range) -> bytes:
     """A read."""
-    return _bytes(wire.range_request(op))
+    return request.range_bytes(op)
 
 
 def watch_bytes(prefix: str) -> bytes:

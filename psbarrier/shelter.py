@@ -39,7 +39,7 @@ def shelter(work: Callable[[], R], abandon: Callable[[], None] | None = None) ->
     When an exception interrupts the main thread, it is raised at once, and `abandon` is called before: `work` goes on
     alone, and should be made to end.
     """
-    if not _exposed():
+    if threading.current_thread() is not threading.main_thread() or sys.is_finalizing():
         return work()
     errand = _Errand(work)
     try:
@@ -51,17 +51,12 @@ def shelter(work: Callable[[], R], abandon: Callable[[], None] | None = None) ->
     return errand.outcome() if done else work()
 
 
-def _exposed() -> bool:
-    """Whether this is the thread in which signal handlers raise, and another can be had."""
-    return threading.get_ident() == threading.main_thread().ident and not sys.is_finalizing()
-
-
 def sheltered(method: Callable[P, R]) -> Callable[P, R]:
     """`method`, done in the shelter."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        return shelter(lambda: method(*args, **kwargs)) if _exposed() else method(*args, **kwargs)
+        return shelter(lambda: method(*args, **kwargs))
 
     return call
 

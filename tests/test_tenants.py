@@ -22,7 +22,7 @@ from psbarrier import Member, join
 from psbarrier.account import Account, ensure
 from psbarrier.errors import LeaseNotFoundError, StoreRefusedError
 from psbarrier.protocol.keys import JobKeys
-from psbarrier.store import compat, wire
+from psbarrier.store import compat
 from psbarrier.store.base import Compare, Delete, Op, Put, Range, Txn, prefix_end
 from psbarrier.store.etcd import EtcdStore
 from psbarrier.store.known_bugs import BUGS, known_bugs
@@ -238,5 +238,5 @@ def test_without_a_login_nothing_is_to_be_had(guarded: Guarded) -> None:
         for token in ("root", "a.1", ""):
             with pytest.raises(grpc.RpcError):
                 rpc.KVStub(channel).Range(
-                    wire.range_request(Range(secret("job1"))), timeout=20, metadata=(("token", token),)
+                    rpc.RangeRequest(key=secret("job1").encode()), timeout=20, metadata=(("token", token),)
                 )

@@ -170,7 +170,7 @@ class Meeting:
                 if verdict.seen.record.last != self.at:
                     # A successor of ours may have earned this release: we may believe it only while we are in office.
                     yield from confirm(self.me, self.clock, self.limit)
-                return self.order if self.order != PAST else (yield from self._order())
+                return (yield from self._order())
             elif verdict.kind == "vanished":
                 self.vanished = self.view.vanished
                 yield from confirm(self.me, self.clock, self.limit)

@@ -70,7 +70,8 @@ class Link:
 
     @cached_property
     def range(self) -> Callable[..., Any]:
-        return self._unary("KV/Range", "Range")
+        """Takes bytes, too."""
+        return self._channel.unary_unary("/etcdserverpb.KV/Range", None, compat.load().RangeResponse.FromString)
 
     @cached_property
     def grant(self) -> Callable[..., Any]:

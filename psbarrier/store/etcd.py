@@ -33,7 +33,7 @@ from psbarrier.store.maintenance import ServerStatus, read_status
 from psbarrier.store.notice import Notice
 from psbarrier.store.password import PasswordFile
 from psbarrier.store.prefix_watch import PrefixWatch
-from psbarrier.store.request import txn_bytes
+from psbarrier.store.request import range_bytes, txn_bytes
 from psbarrier.store.tls import TLS
 from psbarrier.store.watching import Watching
 
@@ -200,7 +200,7 @@ class EtcdStore:
 
         Raises StoreUnavailableError when none did, and StoreRefusedError for a failed login.
         """
-        request = compat.load().RangeRequest(key=b"psbarrier", count_only=True)
+        request = range_bytes(Range("psbarrier", count_only=True))
         self._calls.send(lambda link: link.range, request, until=until, repeat=True, accept=Kind.DENIED)
 
     @_verb
@@ -218,7 +218,7 @@ class EtcdStore:
 
     def _read(self, ranges: tuple[Any, ...], until: float) -> TxnReply:
         if len(ranges) == 1:  # an etcd without space refuses every transaction, but not this
-            request = wire.range_request(ranges[0])
+            request = range_bytes(ranges[0])
             return wire.range_reply(self._calls.send(lambda link: link.range, request, until=until, repeat=True))
         request = txn_bytes(Txn(then=ranges))
         return wire.txn_reply(self._calls.send(lambda link: link.txn, request, until=until, repeat=True))

@@ -1,9 +1,9 @@
-"""Transactions in the bytes that etcd reads them from.
+"""Transactions and reads in the bytes that etcd reads them from.
 
 A barrier is one transaction, and the caches of a processor that did something else meanwhile are cold: messages of protobuf,
 filled field by field, take twice as long there as these few lines. protobuf's wire format
 (https://protobuf.dev/programming-guides/encoding/) is a sequence of fields: a tag, which is eight times the field's number plus
-0 for a number or 2 for bytes, and then the number, or the length and the bytes. The fields are those of TxnRequest in etcd's
+0 for a number or 2 for bytes, and then the number, or the length and the bytes. The fields are those in etcd's
 rpc.proto (https://github.com/etcd-io/etcd/blob/v3.5.0/api/etcdserverpb/rpc.proto); all but one are numbered below 16, so that a
 tag is a single byte. The bytes are put together in each place by hand, for a function's call costs as much as all it would do.
 """
@@ -38,13 +38,23 @@ def txn_bytes(txn: Txn) -> bytes:
     for compare in txn.compares:
         written = _compare(compare)
         parts += (b"\x0a", _number(len(written)), written)
-    for op in txn.then:
-        written = _OPS[type(op)](op)
-        parts += (b"\x12", _number(len(written)), written)
-    for op in txn.otherwise:
-        written = _OPS[type(op)](op)
-        parts += (b"\x1a", _number(len(written)), written)
+    for tag, ops in ((b"\x12", txn.then), (b"\x1a", txn.otherwise)):
+        for op in ops:
+            written = _OPS[type(op)](op)
+            parts += (tag, _number(len(written)), written)
     return b"".join(parts)
+
+
+def range_bytes(op: Range) -> bytes:
+    """The RangeRequest that reads `op`, linearizably."""
+    written = _span(op)
+    if op.limit:
+        written += b"\x18" + _number(op.limit)
+    if op.keys_only:
+        written += b"\x40\x01"
+    if op.count_only:
+        written += b"\x48\x01"
+    return written
 
 
 @lru_cache(maxsize=4096)
@@ -71,18 +81,18 @@ def _compare(compare: Compare) -> bytes:
     return written
 
 
-def _range(op: Range) -> bytes:
+def _span(op: Range | Delete) -> bytes:
+    """Its key, and its end if it has one."""
     key = op.key.encode(*BYTES)
     written = b"\x0a" + _number(len(key)) + key
     if op.end is not None:
         end = op.end.encode(*BYTES)
         written += b"\x12" + _number(len(end)) + end
-    if op.limit:
-        written += b"\x18" + _number(op.limit)
-    if op.keys_only:
-        written += b"\x40\x01"
-    if op.count_only:
-        written += b"\x48\x01"
+    return written
+
+
+def _range(op: Range) -> bytes:
+    written = range_bytes(op)
     return b"\x0a" + _number(len(written)) + written
 
 
@@ -97,11 +107,7 @@ def _put(op: Put) -> bytes:
 
 
 def _delete(op: Delete) -> bytes:
-    key = op.key.encode(*BYTES)
-    written = b"\x0a" + _number(len(key)) + key
-    if op.end is not None:
-        end = op.end.encode(*BYTES)
-        written += b"\x12" + _number(len(end)) + end
+    written = _span(op)
     return b"\x1a" + _number(len(written)) + written
 
 

@@ -1,4 +1,4 @@
-"""Plain values ↔ etcd's protobuf messages. (A transaction is not made a message: see request.py.)"""
+"""Plain values ↔ etcd's protobuf messages. (Transactions and reads are not made messages: see request.py.)"""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from psbarrier.store.base import (
     DeleteResult,
     Event,
     PutResult,
-    Range,
     RangeResult,
     Result,
     TxnReply,
@@ -20,15 +19,6 @@ from psbarrier.store.request import BYTES
 
 _DELETE_EVENT = 1
 _PUT_RESULT = PutResult()
-
-
-def range_request(op: Range) -> Any:
-    """The RangeRequest that reads `op`, linearizably."""
-    request = compat.load().RangeRequest(key=op.key.encode(*BYTES), limit=op.limit)
-    if op.end is not None:
-        request.range_end = op.end.encode(*BYTES)
-    request.keys_only, request.count_only = op.keys_only, op.count_only
-    return request
 
 
 def txn_reply(response: Any, revision: int | None = None) -> TxnReply:

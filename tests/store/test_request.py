@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from psbarrier.store import compat
 from psbarrier.store.base import Compare, Delete, Op, Put, Range, Txn
-from psbarrier.store.request import BYTES, txn_bytes
+from psbarrier.store.request import BYTES, range_bytes, txn_bytes
 
 # Each length, and each number, takes another byte from 128, from 16,384, … on.
 _keys = st.text(st.characters(codec="ascii"), min_size=1, max_size=300) | st.binary(min_size=1, max_size=20).map(
@@ -26,11 +26,8 @@ _compares = st.builds(
     st.sampled_from(["==", "!=", "<", ">"]),
     _whole,
 ) | st.builds(Compare, _keys, st.just("value"), st.sampled_from(["==", "!=", "<", ">"]), _values, _ends)
-_ops = (
-    st.builds(Range, _keys, _ends, st.integers(0, 2**40), st.booleans(), st.booleans())
-    | st.builds(Put, _keys, _values, _whole)
-    | st.builds(Delete, _keys, _ends)
-)
+_ranges = st.builds(Range, _keys, _ends, st.integers(0, 2**40), st.booleans(), st.booleans())
+_ops = _ranges | st.builds(Put, _keys, _values, _whole) | st.builds(Delete, _keys, _ends)
 
 
 def _txns(ops: st.SearchStrategy[Op]) -> st.SearchStrategy[Txn]:
@@ -91,3 +88,10 @@ def test_protobuf_reads_the_same_transaction(txn: Txn) -> None:
     """Every compare, every operation, every length."""
     message = _message(txn)
     assert type(message).FromString(txn_bytes(txn)) == message
+
+
+@given(_ranges)
+def test_protobuf_reads_the_same_read(op: Range) -> None:
+    """Alone, as in a transaction."""
+    message = _message(Txn(then=(op,))).success[0].request_range
+    assert type(message).FromString(range_bytes(op)) == message
