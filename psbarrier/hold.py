@@ -33,6 +33,7 @@ class Hold:
         self._keepings: dict[int, Keeping] = {}
         self._run_keeping: Keeping | None = None
         self._clock: LeaseClock | None = None
+        self._founded = (0, 0.0)  # the run's lease, if it was made here, and when
         self._closed = False
         self.lease = 0
         self._dead = 0
@@ -56,7 +57,11 @@ class Hold:
         with self._condition:
             self._clock = LeaseClock(ttl, sent)
             self.lease = lease  # before the first answer, which may come before `keep` returns
-        keeping = self._store.keep(lease, interval=ttl / 3, on_beat=lambda at, left: self._beaten(lease, at, left))
+        # A grant is as good as a beat. One more would open a stream just when a thousand members start together.
+        interval = ttl / 3
+        keeping = self._store.keep(
+            lease, interval=interval, on_beat=lambda at, left: self._beaten(lease, at, left), first=sent + interval
+        )
         with self._condition:
             closed = self._closed
             if not closed:
@@ -78,11 +83,20 @@ class Hold:
             self._notify()
         self._died()
 
+    def found(self, lease: int, sent: float) -> None:
+        """A lease for the run was asked for at `sent`, and made."""
+        self._founded = (lease, sent)
+
     def keep_run(self, lease: int, interval: float) -> None:
-        """Keep the run's lease every `interval` seconds; with 0 for the lease, no longer."""
+        """Keep the run's lease every `interval` seconds; with 0 for the lease, no longer.
+
+        One that was made here has its first beat after an interval; nobody knows when another one's last was, so that beats now.
+        """
         keeping = None
         if lease:
-            keeping = self._store.keep(lease, interval=interval, on_beat=self._run_beaten)
+            made, sent = self._founded
+            first = sent + interval if lease == made else 0.0
+            keeping = self._store.keep(lease, interval=interval, on_beat=self._run_beaten, first=first)
         with self._condition:
             if not self._closed:
                 self._run_keeping, keeping = keeping, self._run_keeping

@@ -248,6 +248,8 @@ class Session:
         lease = self._insist(lambda until: self.store.grant(effect.ttl, until=until), effect.until)
         if effect.member:
             self._hold.take(lease, effect.ttl, sent)
+        else:
+            self._hold.found(lease, sent)
         return lease
 
     def attach(self, standing: Standing, until: float) -> None:

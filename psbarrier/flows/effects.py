@@ -66,7 +66,7 @@ class Pause:
 
 @frozen
 class Grant:
-    """A new lease, kept alive from now on: as the session's own (`member`), or as the run's. Answers with its id."""
+    """A new lease: the session's own (`member`), kept alive from now on, or one for the run. Answers with its id."""
 
     ttl: int
     member: bool

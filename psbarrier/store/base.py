@@ -229,8 +229,10 @@ class Store(Protocol):
     def revoke(self, lease: int, *, until: float) -> None:
         """End a lease and delete every key bound to it; one that is already gone is fine."""
 
-    def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> Keeping:
-        """Send a keep-alive now and every `interval` seconds.
+    def keep(
+        self, lease: int, *, interval: float, on_beat: Callable[[float, int], None], first: float = 0.0
+    ) -> Keeping:
+        """Send a keep-alive at `first`, a time of `clock` (now, if that has passed), and every `interval` seconds after it.
 
         Each answer calls `on_beat(sent, ttl)` on a thread of the store: when the request was sent, by `clock`, and the
         seconds it bought. A `ttl` of 0 or less means that etcd does not know the lease; no further one is sent. The

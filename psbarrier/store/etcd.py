@@ -239,9 +239,11 @@ class EtcdStore:
         self._calls.send(lambda link: link.revoke, request, until=until, repeat=True, accept=Kind.NO_LEASE)
 
     @_verb
-    def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
+    def keep(
+        self, lease: int, *, interval: float, on_beat: Callable[[float, int], None], first: float = 0.0
+    ) -> LeaseKeeping:
         """Keep `lease` alive; see psbarrier.store.base.Store."""
-        return self._keep_alives.keep(lease, interval, on_beat)
+        return self._keep_alives.keep(lease, interval, on_beat, first)
 
     @_verb
     def watch(self, prefix: str, sink: Sink, *, until: float) -> PrefixWatch:

@@ -66,13 +66,15 @@ class KeepAlives(Stream):
         self._unanswered: deque[tuple[float, LeaseKeeping]] = deque()  # (sent, lease), oldest first
         self._serial = itertools.count()
 
-    def keep(self, lease: int, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
-        """Start to keep `lease`: a beat now, then one every `interval` seconds."""
+    def keep(
+        self, lease: int, interval: float, on_beat: Callable[[float, int], None], first: float
+    ) -> LeaseKeeping:
+        """Start to keep `lease`: a beat at `first`, or now if that has passed, then one every `interval` seconds."""
         keeping = LeaseKeeping(self, lease, interval, on_beat)
         with self._condition:
             self._kept.add(keeping)
             self._shortest = min(self._shortest, interval)
-            self._plan(keeping, self._clock.now())
+            self._plan(keeping, max(first, self._clock.now()))
             try:
                 self._start()
             except ClosedError:
@@ -97,31 +99,36 @@ class KeepAlives(Stream):
         keeping.due = due
         heapq.heappush(self._schedule, (due, next(self._serial), keeping))
 
-    def _wanted(self) -> bool:
-        return bool(self._kept)
+    def _wanted(self, now: float) -> bool:
+        first = self._next_time()
+        return first is not None and (first <= now or any(keeping.begun for keeping in self._kept))
 
     def _begin(self) -> None:
-        """Nobody knows which of the former beats arrived: all beat again, at once."""
+        """Nobody knows which of the former beats arrived: all that have begun beat again, at once."""
         now = self._clock.now()
         self._unanswered.clear()
         self._schedule.clear()
         for keeping in self._kept:
-            spread = min(_SPREAD, keeping.interval / 10) if keeping.begun else 0.0
-            self._plan(keeping, now + random.uniform(0.0, spread))
+            again = now + random.uniform(0.0, min(_SPREAD, keeping.interval / 10))
+            self._plan(keeping, again if keeping.begun else keeping.due)
 
     def _next_request(self, now: float) -> Any | None:
-        while self._schedule and (self._schedule[0][2].stopped or self._schedule[0][0] <= now):
-            due, _, keeping = heapq.heappop(self._schedule)
-            if keeping.stopped or keeping.due != due:
-                continue
-            keeping.begun = True
-            self._plan(keeping, now + keeping.interval)
-            self._unanswered.append((now, keeping))
-            return compat.load().LeaseKeepAliveRequest(ID=keeping.lease)
-        return None
+        due = self._next_time()
+        if due is None or due > now:
+            return None
+        keeping = heapq.heappop(self._schedule)[2]
+        keeping.begun = True
+        self._plan(keeping, now + keeping.interval)
+        self._unanswered.append((now, keeping))
+        return compat.load().LeaseKeepAliveRequest(ID=keeping.lease)
 
     def _next_time(self) -> float | None:
-        return self._schedule[0][0] if self._schedule else None
+        while self._schedule:
+            due, _, keeping = self._schedule[0]
+            if not keeping.stopped and keeping.due == due:
+                return due
+            heapq.heappop(self._schedule)
+        return None
 
     def _answer_due(self) -> float | None:
         if not self._unanswered:

@@ -117,15 +117,18 @@ class MemoryStore:
         self._call("revoke", lambda: self._server.revoke(lease), until, waits=False)
 
     @at_home
-    def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> MemoryKeeping:
-        """Beat now, before this returns, then every `interval` seconds of the clock, on the advancing thread."""
+    def keep(
+        self, lease: int, *, interval: float, on_beat: Callable[[float, int], None], first: float = 0.0
+    ) -> MemoryKeeping:
+        """Beat at `first` (before this returns, if that has passed), then every `interval` seconds of the clock, on the
+        advancing thread."""
         if interval <= 0:
             raise InvalidArgumentError(f"the interval of keep-alives must be positive, not {interval} s")
         keeping = MemoryKeeping(self._server.clock, interval, lambda: self._renew(lease), on_beat)
         with self._server.lock:
             self._need_open()
             self._keepings = {known for known in self._keepings if not known.stopped} | {keeping}
-        keeping.beat()
+        keeping.begin(first)
         return keeping
 
     @at_home
@@ -265,7 +268,7 @@ class MemoryStore:
     def _catch_up(self) -> None:
         self._server.deliver()
         with self._server.lock:
-            keepings = () if self._is_cut_off() else tuple(self._keepings)
+            keepings = () if self._is_cut_off() else [keeping for keeping in self._keepings if keeping.begun]
         for keeping in keepings:
             keeping.beat()
 

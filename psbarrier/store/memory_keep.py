@@ -30,6 +30,7 @@ class MemoryKeeping:
         self._on_beat = on_beat
         self._lock = threading.Lock()
         self._timer: Timer | None = None
+        self.begun = False
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -47,11 +48,21 @@ class MemoryKeeping:
             if self._timer is not None:
                 self._timer.cancel()
 
+    def begin(self, first: float) -> None:
+        """The first beat: at `first`, or, if that has passed, before this returns."""
+        if first <= self._clock.now():
+            self.beat()
+            return
+        with self._lock:
+            if not self._stopped:
+                self._timer = self._clock.call_at(first, self.beat)
+
     def beat(self) -> None:
         """Send one keep-alive, plan the next, and pass on the answer if there is one."""
         with self._lock:
             if self._stopped:
                 return
+            self.begun = True
             sent = self._clock.now()
             ttl = self._renew()
             self._plan(sent, ttl)

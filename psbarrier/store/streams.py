@@ -93,8 +93,8 @@ class Stream(ABC):
     # What a subclass says. All but _prepare, _receive and _refused are called with the lock held.
 
     @abstractmethod
-    def _wanted(self) -> bool:
-        """There is something to stream for."""
+    def _wanted(self, now: float) -> bool:
+        """There is something to stream for; if not, there may be at `_next_time`."""
 
     @abstractmethod
     def _begin(self) -> None:
@@ -179,8 +179,8 @@ class Stream(ABC):
 
     def _await_work(self) -> bool:
         with self._condition:
-            while not self._closed and not self._wanted():
-                self._clock.wait(self._condition, None)
+            while not (self._closed or self._wanted(self._clock.now())):
+                self._clock.wait(self._condition, self._next_time())
             return not self._closed
 
     def _stream_once(self) -> tuple[str, Failure]:

@@ -105,7 +105,7 @@ class Watching(Stream):
 
     # The writer's side.
 
-    def _wanted(self) -> bool:
+    def _wanted(self, now: float) -> bool:  # noqa: ARG002  # a watch is wanted at once
         return bool(self._watches)
 
     def _begin(self) -> None:

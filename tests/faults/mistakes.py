@@ -62,7 +62,7 @@ FLAWS = (
         "run",
         (
             "psbarrier.hold",
-            "keeping = self._store.keep(lease, interval=interval, on_beat=self._run_beaten)",
+            "keeping = self._store.keep(lease, interval=interval, on_beat=self._run_beaten, first=first)",
             "self._store.clock.now()",
         ),
     ),

@@ -36,12 +36,14 @@ def tap(journal: Journal) -> None:
         journal.write(what="beat", lease=lease, sent=sent, ttl=ttl, at=now())
         return lease
 
-    def kept(self: EtcdStore, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> LeaseKeeping:
+    def kept(
+        self: EtcdStore, lease: int, *, interval: float, on_beat: Callable[[float, int], None], first: float = 0.0
+    ) -> LeaseKeeping:
         def beaten(sent: float, ttl: int) -> None:
             journal.write(what="beat", lease=lease, sent=sent, ttl=ttl, at=now())
             on_beat(sent, ttl)
 
-        return keep(self, lease, interval=interval, on_beat=beaten)
+        return keep(self, lease, interval=interval, on_beat=beaten, first=first)
 
     EtcdStore.grant = granted  # type: ignore[method-assign]
     EtcdStore.keep = kept  # type: ignore[method-assign]

@@ -81,18 +81,18 @@ def _absences(crowd: Crowd) -> int:
     return gone.version - (gone.mod == seal.mod)
 
 
-def test_a_start_costs_each_member_five_requests_and_one_event(crowd: Crowd) -> None:
-    """A lease, its first beat, a watch, a join and the read of the spec; and the event that the spec is sealed.
+def test_a_start_costs_each_member_four_requests_and_one_event(crowd: Crowd) -> None:
+    """A lease, a watch, a join and the read of the spec; and the event that the spec is sealed.
 
-    The first one founds the run and leads, which costs six requests and an event for each registration more.
+    The first one founds the run and leads, which costs five requests and an event for each registration more.
     """
     for index in range(SIZE):
         crowd.join(index)
     for member in crowd.members:
         member.cluster(PATIENCE)
     spent, told = crowd.spent(), _absences(crowd)
-    ours = Counter(LeaseGrant=1, LeaseKeepAlive=1, Watch=1, Txn=2)
-    leaders = Counter(LeaseGrant=1, LeaseKeepAlive=1, Watch=1, Range=1, Txn=2)
+    ours = Counter(LeaseGrant=1, Watch=1, Txn=2)
+    leaders = Counter(LeaseGrant=1, Watch=1, Range=1, Txn=2)
     assert spent.requests == _times(SIZE, ours) + leaders + Counter(Txn=told)
     leadership, registrations = 1, SIZE - 1
     assert spent.events - leadership - registrations - SIZE in range(SIZE * told + 1)
@@ -116,16 +116,16 @@ class Together:
         return reply
 
 
-def test_a_start_costs_six_requests_where_all_come_before_the_run_is_founded(crowd: Crowd) -> None:
+def test_a_start_costs_five_requests_where_all_come_before_the_run_is_founded(crowd: Crowd) -> None:
     """One founds it, and the others join once more; nobody makes a lease for the run in vain."""
     line = threading.Barrier(SIZE)
     joining = [call(crowd.join, index, wrap=lambda store: cast(Store, Together(store, line))) for index in range(SIZE)]
     for future in joining:
         returned(future).cluster(PATIENCE)
     spent, told = crowd.spent(), _absences(crowd)
-    others = Counter(LeaseGrant=1, LeaseKeepAlive=1, Watch=1, Txn=3)
-    founder = Counter(LeaseGrant=2, LeaseKeepAlive=2, Watch=2, Range=1, Txn=4)
-    assert others.total() == 6
+    others = Counter(LeaseGrant=1, Watch=1, Txn=3)
+    founder = Counter(LeaseGrant=2, Watch=2, Range=1, Txn=4)
+    assert others.total() == 5
     assert spent.requests == _times(SIZE - 1, others) + founder + Counter(Txn=told)
     # Who registers before the leader's own watch is open is read, and no event.
     leadership, registrations = SIZE, SIZE - 1
@@ -161,12 +161,14 @@ class Beating(Counting):
         super().__init__(place.client())
         self.beats = 0
 
-    def keep(self, lease: int, *, interval: float, on_beat: Callable[[float, int], None]) -> Keeping:
+    def keep(
+        self, lease: int, *, interval: float, on_beat: Callable[[float, int], None], first: float = 0.0
+    ) -> Keeping:
         def beaten(sent: float, ttl: int) -> None:
             self.beats += 1
             on_beat(sent, ttl)
 
-        return self._store.keep(lease, interval=interval, on_beat=beaten)
+        return self._store.keep(lease, interval=interval, on_beat=beaten, first=first)
 
 
 def test_an_idle_minute_costs_a_member_twelve_requests(memory: Place) -> None:

@@ -106,6 +106,23 @@ def test_a_kept_lease_outlives_its_ttl(store: Store, prefix: str) -> None:
     watch.stop()
 
 
+def test_the_first_beat_may_come_later(store: Store) -> None:
+    """Not before the time that was asked for; the next ones follow at the interval, and other leases need not wait."""
+    lease, other = store.grant(60, until=soon(store)), store.grant(60, until=soon(store))
+    beats, others = Beats(), Beats()
+    first = store.clock.now() + 0.5
+    kept = store.keep(lease, interval=0.25, on_beat=beats, first=first), store.keep(other, interval=10, on_beat=others)
+    others.wait_for(lambda: bool(others.sent))
+    let_pass(store, 1.0)
+    beats.wait_for(lambda: len(beats.sent) > 1)
+    assert others.sent[0] < first <= beats.sent[0]
+    assert beats.sent[1] >= beats.sent[0] + 0.25
+    for keeping in kept:
+        keeping.stop()
+    for each in (lease, other):
+        store.revoke(each, until=soon(store))
+
+
 def test_stopping_to_keep_a_lease_does_not_revoke_it(store: Store, prefix: str) -> None:
     """The lease has its time; stopping again does nothing."""
     lease = store.grant(60, until=soon(store))

@@ -41,6 +41,21 @@ def test_beats_go_on_after_etcd_was_killed_and_came_back(own_etcd: EtcdServer) -
     assert beats.sent == sorted(beats.sent)
 
 
+def test_an_outage_brings_no_first_beat_forward(own_etcd: EtcdServer) -> None:
+    """Those that have begun beat again as soon as etcd is back; who starts that late does not yet."""
+    beats, late = Beats(), Beats()
+    with EtcdStore(own_etcd.endpoint) as store:
+        store.keep(store.grant(60, until=soon(store)), interval=30, on_beat=late, first=store.clock.now() + 1000)
+        store.keep(store.grant(60, until=soon(store)), interval=30, on_beat=beats)
+        beats.wait_for(lambda: len(beats.sent) == 1)
+        own_etcd.kill()
+        own_etcd.start()
+        beats.wait_for(lambda: len(beats.sent) == 2)
+        store.keep(store.grant(60, until=soon(store)), interval=0.01, on_beat=beats)
+        beats.wait_for(lambda: len(beats.sent) == 4)
+    assert not late.sent
+
+
 def test_a_lease_that_etcd_lost_is_reported_as_dead_after_the_reconnect(own_etcd: EtcdServer) -> None:
     """One beat with a TTL of 0, then silence: the next lease's beats prove that the stream goes on."""
     beats, others = Beats(), Beats()
