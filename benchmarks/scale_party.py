@@ -1,107 +1,97 @@
-"""One process of scale.py: many members on one connection, each with a lease, a watch and a thread of its own.
+"""One process of scale.py: many members on one connection, each with a lease and a watch of its own.
 
 python -m benchmarks.scale_party ENDPOINT FIRST COUNT SIZE BARRIERS TTL
+
+A few threads join the members of a process one after the other, take them through the gate, and end them; only to meet,
+which is to wait together, each member has a thread of its own.
 """
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TypeVar
 
 import psbarrier
 from benchmarks import party
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 PATIENCE = 600.0
 """Seconds that a member waits for the others."""
 AT_ONCE = 8
-"""So many members of a process join at once: a thousand threads that do only keep one another from running."""
+"""So many threads of a process start and end its members."""
 
 
 class Crowd:
-    """The members of this process, and a thread for each, which does what it is told."""
+    """The members of this process, and the threads that act for them."""
 
     def __init__(self, endpoint: str, first: int, count: int, size: int, barriers: int, ttl: int) -> None:
         self._store = psbarrier.connect(endpoint)
         self._indices = range(first, first + count)
         self._size, self._barriers, self._ttl = size, barriers, ttl
-        self._members: dict[int, psbarrier.Member] = {}
-        self._orders: dict[int, queue.SimpleQueue[Callable[[int], None] | None]] = {
-            index: queue.SimpleQueue() for index in self._indices
-        }
-        self._done: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-        self._turns = threading.Semaphore(AT_ONCE)
+        self._members: list[psbarrier.Member] = []
         # Whoever waits for the interpreter's lock asks for it each so many seconds, which a thousand threads do together.
         sys.setswitchinterval(0.05)
         threading.stack_size(512 * 1024)
-        for index in self._indices:
-            threading.Thread(target=self._obey, args=(index,), name=f"member-{index}").start()
-
-    def _obey(self, index: int) -> None:
-        while (order := self._orders[index].get()) is not None:
-            try:
-                order(index)
-            except Exception as error:  # noqa: BLE001 (raised where it was ordered)
-                self._done.put(error)
-            else:
-                self._done.put(None)
-
-    def _all(self, order: Callable[[int], None]) -> None:
-        """Each member does it, in its own thread; returns when all have."""
-        for index in self._indices:
-            self._orders[index].put(order)
-        errors = [error for error in (self._done.get() for _ in self._indices) if error is not None]
-        if errors:
-            raise RuntimeError(f"{len(errors)} of {len(self._indices)} members failed") from errors[0]
+        self._few, self._many = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(count)
 
     def start(self) -> None:
         """Join, and pass the gate."""
-        self._all(self._start)
+        self._members = _all(self._few, self._join, self._indices)
+        _all(self._few, lambda member: member.cluster(PATIENCE), self._members)
 
-    def _start(self, index: int) -> None:
-        with self._turns:
-            member = self._members[index] = psbarrier.join(
-                self._store,
-                "scale",
-                "worker",
-                index,
-                run="run",
-                replicas={"worker": self._size},
-                address=f"10.0.{index // 250}.{index % 250}:2222",
-                ttl=self._ttl,
-                timeout=PATIENCE,
-            )
-        member.cluster(PATIENCE)
+    def _join(self, index: int) -> psbarrier.Member:
+        return psbarrier.join(
+            self._store,
+            "scale",
+            "worker",
+            index,
+            run="run",
+            replicas={"worker": self._size},
+            address=f"10.0.{index // 250}.{index % 250}:2222",
+            ttl=self._ttl,
+            timeout=PATIENCE,
+        )
 
     def define(self) -> None:
         """Make the barrier, and meet once."""
-        self._all(lambda index: self._meet(index, 1))
+        self._meet(1)
 
     def meet(self) -> None:
         """Meet at the barrier, again and again."""
-        self._all(lambda index: self._meet(index, self._barriers))
+        self._meet(self._barriers)
 
-    def _meet(self, index: int, times: int) -> None:
-        barrier = self._members[index].barrier("step")
-        for _ in range(times):
-            barrier.wait(PATIENCE)
+    def _meet(self, times: int) -> None:
+        def wait(member: psbarrier.Member) -> None:
+            barrier = member.barrier("step")
+            for _ in range(times):
+                barrier.wait(PATIENCE)
+
+        _all(self._many, wait, self._members)
 
     def end(self) -> None:
         """Finish, hear that the job has succeeded, and close."""
-        self._all(self._end)
+        _all(self._few, lambda member: member.finish(), self._members)
+        _all(self._few, self._leave, self._members)
 
-    def _end(self, index: int) -> None:
-        member = self._members[index]
-        member.finish()
+    def _leave(self, member: psbarrier.Member) -> None:
         member.wait_job(PATIENCE)
         member.close()
 
     def close(self) -> None:
         """End the threads."""
-        for orders in self._orders.values():
-            orders.put(None)
+        for threads in (self._few, self._many):
+            threads.shutdown()
         self._store.close()
+
+
+def _all(threads: Executor, order: Callable[[T], R], each: Iterable[T]) -> list[R]:
+    """What `order` returns for each, done in those threads; raises the error of the first that failed."""
+    return list(threads.map(order, each))
 
 
 def main(endpoint: str, *numbers: str) -> None:
