@@ -66,9 +66,7 @@ class KeepAlives(Stream):
         self._unanswered: deque[tuple[float, LeaseKeeping]] = deque()  # (sent, lease), oldest first
         self._serial = itertools.count()
 
-    def keep(
-        self, lease: int, interval: float, on_beat: Callable[[float, int], None], first: float
-    ) -> LeaseKeeping:
+    def keep(self, lease: int, interval: float, on_beat: Callable[[float, int], None], first: float) -> LeaseKeeping:
         """Start to keep `lease`: a beat at `first`, or now if that has passed, then one every `interval` seconds."""
         keeping = LeaseKeeping(self, lease, interval, on_beat)
         with self._condition:
