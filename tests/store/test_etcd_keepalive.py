@@ -47,12 +47,12 @@ def test_an_outage_brings_no_first_beat_forward(own_etcd: EtcdServer) -> None:
     with EtcdStore(own_etcd.endpoint) as store:
         store.keep(store.grant(60, until=soon(store)), interval=30, on_beat=late, first=store.clock.now() + 1000)
         store.keep(store.grant(60, until=soon(store)), interval=30, on_beat=beats)
-        beats.wait_for(lambda: len(beats.sent) == 1)
+        beats.wait_for(lambda: len(beats.sent) >= 1)
         own_etcd.kill()
         own_etcd.start()
-        beats.wait_for(lambda: len(beats.sent) == 2)
+        beats.wait_for(lambda: len(beats.sent) >= 2)
         store.keep(store.grant(60, until=soon(store)), interval=0.01, on_beat=beats)
-        beats.wait_for(lambda: len(beats.sent) == 4)
+        beats.wait_for(lambda: len(beats.sent) >= 4)
     assert not late.sent
 
 
