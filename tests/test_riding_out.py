@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from helpers import eventually
@@ -20,24 +20,22 @@ pytestmark = pytest.mark.e2e
 
 REPLICAS = {"ps": 1, "worker": 2}
 
+# Seconds. With etcd's least, 2, a machine that starts several clusters at once may starve a lease to death, and rightly.
+TTL = 5
+
 
 class Training:
     """A parameter server, two workers that meet again and again, and what each has been told of its own state."""
 
-    def __init__(self, endpoints: str) -> None:
-        self.members = [self._join(endpoints, task) for task in psbarrier.Replicas.of(REPLICAS).tasks()]
-        self.states: dict[Member, list[MemberState]] = {member: [] for member in self.members}
-        for member in self.members:
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        self.states: dict[Member, list[MemberState]] = {member: [] for member in members}
+        for member in members:
             member.on_state(self.states[member].append)
             member.cluster(PATIENCE)
         self.last = math.inf
         self.workers: list[Future[int]] = [call(self._train, member) for member in self.members[1:]]
         self.server = call(self.members[0].wait_job, None)
-
-    def _join(self, endpoints: str, task: psbarrier.Task) -> Member:
-        return psbarrier.join(
-            endpoints, "j", task.role, task.index, replicas=REPLICAS, run="run", address=f"{task.role}:1", ttl=2
-        )
 
     def _train(self, member: Member) -> int:
         barrier = member.barrier("epoch", roles=("worker",))
@@ -48,8 +46,8 @@ class Training:
 
     def end(self) -> None:
         """Let the workers meet a few times more, and all finish."""
-        self.last = self.generation + 50
-        assert len({returned(worker) for worker in self.workers}) == 1
+        self.last = self.generation + 20
+        assert len({worker.result(2 * PATIENCE) for worker in self.workers}) == 1
         assert returned(self.server).phase == "succeeded"
 
     @property
@@ -72,12 +70,15 @@ class Training:
 
 @contextmanager
 def training(endpoints: str) -> Iterator[Training]:
-    job = Training(endpoints)
-    try:
-        yield job
-    finally:
-        for member in job.members:
-            member.close()
+    with ExitStack() as members:
+        tasks = psbarrier.Replicas.of(REPLICAS).tasks()
+        yield Training([members.enter_context(closing(joined(endpoints, task))) for task in tasks])
+
+
+def joined(endpoints: str, task: psbarrier.Task) -> Member:
+    return psbarrier.join(
+        endpoints, "j", task.role, task.index, replicas=REPLICAS, run="run", address=f"{task.role}:1", ttl=TTL
+    )
 
 
 def ride_out(job: Training, stop: Callable[[], object], start: Callable[[], object], seconds: float) -> None:
