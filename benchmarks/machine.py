@@ -58,7 +58,10 @@ def thread_seconds() -> dict[int, float]:
 
 
 def _seconds(schedstat: Path) -> float:
-    return int(schedstat.read_text(encoding="ascii").split()[0]) / 1e9
+    try:
+        return int(schedstat.read_text(encoding="ascii").split()[0]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        return 0.0
 
 
 def obstacle(module: str, processes: int) -> str | None:

@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 PATIENCE = 600.0
 """Seconds that a member waits for the others."""
+TIMEOUT = 60.0
+"""Seconds for each request: a thousand members that share a fraction of a processor are slow, and etcd is not gone."""
 AT_ONCE = 8
 """So many threads of a process start and end its members."""
 
@@ -30,12 +32,13 @@ class Crowd:
     """The members of this process, and the threads that act for them."""
 
     def __init__(self, endpoint: str, first: int, count: int, size: int, barriers: int, ttl: int) -> None:
-        self._store = psbarrier.connect(endpoint)
+        self._store = psbarrier.connect(endpoint, timeout=TIMEOUT)
         self._indices = range(first, first + count)
         self._size, self._barriers, self._ttl = size, barriers, ttl
         self._members: list[psbarrier.Member] = []
-        # Whoever waits for the interpreter's lock asks for it each so many seconds, which a thousand threads do together.
-        sys.setswitchinterval(0.05)
+        # Whoever waits for the interpreter's lock wakes up each so many seconds to ask for it. A thousand threads that do,
+        # by default 200 times a second each, leave no processor to the one that has it; ours give it up soon, to wait.
+        sys.setswitchinterval(0.5)
         threading.stack_size(512 * 1024)
         self._few, self._many = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(count)
 
