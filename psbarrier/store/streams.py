@@ -286,6 +286,10 @@ class Stream(ABC):
                     return None
                 request = self._next_request(now)
                 if request is not None:
+                    # Not where the guard starts: what starves the writer on its way there must not cost etcd its time.
+                    if not opened.connected:
+                        due = self._answer_due()
+                        opened.patience = self._timeout if due is None else due - now
                     return request
                 self._sleep(opened, self._next_time(), None if due is None else max(due, opened.excused_until))
             return None
@@ -302,10 +306,10 @@ class Stream(ABC):
     def _start_guard(self, opened: OpenStream) -> None:
         """Called by the writer, when the first request is about to go out."""
         with self._condition:
-            due, now = self._answer_due(), self._clock.now()
-            opened.patience = self._timeout if due is None else due - now
             name = f"psbarrier-{self._name}-guard"
-            opened.guard = threading.Thread(target=self._guard, args=(opened, now), name=name, daemon=True)
+            opened.guard = threading.Thread(
+                target=self._guard, args=(opened, self._clock.now()), name=name, daemon=True
+            )
             opened.guard.start()
 
     def _connected(self, opened: OpenStream) -> None:
