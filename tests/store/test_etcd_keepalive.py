@@ -9,7 +9,9 @@ import pytest
 from helpers import eventually
 
 from psbarrier.embedded import EtcdServer
+from psbarrier.store.clock import SystemClock
 from psbarrier.store.etcd import EtcdStore
+from psbarrier.store.streams import OpenStream
 from store.helpers import Beats, soon
 from store.relay import Relay
 
@@ -68,6 +70,36 @@ def test_a_lease_that_etcd_lost_is_reported_as_dead_after_the_reconnect(own_etcd
         store.keep(store.grant(20, until=soon(store)), interval=0.1, on_beat=others)
         others.wait_for(lambda: len(others.sent) >= 3)
     assert [ttl for ttl in beats.ttls if ttl <= 0] == beats.ttls[-1:]
+
+
+class Ahead(SystemClock):
+    """A clock that can be put forward, as time goes by for a thread that gets no processor."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.seconds
+
+
+def test_a_writer_that_is_starved_costs_etcd_no_time(
+    etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has a beat to send, and comes to sending it only after the time in which etcd should have answered."""
+    clock, beats = Ahead(), Beats()
+    with EtcdStore(etcd.endpoint) as other, EtcdStore(etcd.endpoint, clock=clock) as store:
+        start = store._keep_alives._start_guard
+
+        def starve(opened: OpenStream) -> None:
+            clock.seconds += 100.0
+            start(opened)
+
+        monkeypatch.setattr(store._keep_alives, "_start_guard", starve)
+        lease = other.grant(1000, until=soon(other))
+        with caplog.at_level(logging.INFO, "psbarrier"):
+            store.keep(lease, interval=300.0, on_beat=beats)
+            beats.wait_for(lambda: bool(beats.sent))
+        assert not caplog.records
 
 
 def test_a_stalled_stream_is_left_for_the_next_endpoint(etcd: EtcdServer) -> None:
