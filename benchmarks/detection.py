@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable
 
 from attrs import frozen
 
@@ -24,11 +23,11 @@ from benchmarks import command, machine
 from benchmarks.group import Group
 from benchmarks.result import Report, Result
 from benchmarks.victim import POLICY
+from benchmarks.waiting import await_true
 from psbarrier.embedded import EtcdServer
 
 VICTIM = psbarrier.Task("victim", 0)
 QUIET = 0.5  # seconds; a list of the gone that follows another one sooner than 0.25 s waits for that
-POLL = 0.0005
 
 
 @frozen
@@ -81,7 +80,7 @@ def one_round(endpoint: str, way: Way, others: int) -> float:
                 os.kill(int(pid), signal.SIGKILL)
             else:
                 group.say(way.end)
-            _await(lambda: all(_knows(watcher) for watcher in watchers))
+            await_true(lambda: all(_knows(watcher) for watcher in watchers), "all of the others have heard")
             return time.monotonic() - began
 
 
@@ -95,14 +94,6 @@ def _watch(endpoint: str, job: str, index: int, others: int) -> psbarrier.Member
 def _knows(watcher: psbarrier.Member) -> bool:
     gone = watcher._view.gone
     return VICTIM in gone.lost or VICTIM in gone.finished
-
-
-def _await(check: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not check():
-        if time.monotonic() > until:
-            raise TimeoutError("not all of the others have heard within 60 s")
-        time.sleep(POLL)
 
 
 def measure(options: argparse.Namespace) -> Report:

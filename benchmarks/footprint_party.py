@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import time
 import uuid
+
+from benchmarks.waiting import await_true
 
 
 def threads() -> None:
@@ -19,13 +20,9 @@ def threads() -> None:
     print("threads", threading.active_count(), flush=True)
 
 
-def await_beats(patience: float = 60.0) -> None:
+def beating() -> bool:
     """The stream of keep-alives, and with it a thread that writes it, is there from the first beat on, not from the start."""
-    until = time.monotonic() + patience
-    while not any(thread.name == "psbarrier-keep-alive-writer" for thread in threading.enumerate()):
-        if time.monotonic() > until:
-            raise TimeoutError(f"no keep-alive was sent within {patience:g} s of the start")
-        time.sleep(0.05)
+    return any(thread.name == "psbarrier-keep-alive-writer" for thread in threading.enumerate())
 
 
 def main(endpoint: str | None) -> None:
@@ -39,7 +36,7 @@ def main(endpoint: str | None) -> None:
             job = f"f{uuid.uuid4().hex[:8]}"
             me = psbarrier.join(endpoint, job, "worker", 0, run="run", replicas={"worker": 1}, address="127.0.0.1:1")
             stack.enter_context(me).cluster(timeout=60)
-            await_beats()
+            await_true(beating, "a keep-alive was sent")
         print("ready", flush=True)
         while sys.stdin.readline():
             threads()

@@ -2,10 +2,10 @@
 
     python -m benchmarks.scale [--members 100 1000] [--processes 8] [--barriers 10] [--rounds 1] [--out DIR] [--json]
 
-Each member has its own lease, watch and thread; they share at most --processes processes, and in each of those one
-connection. The clock of each phase runs from the moment when all begin until the last one has ended it: "start" is join
-and gate, "barrier" one meeting in the steady state, "end" is finish() until all know that the job has succeeded. Requests,
-events and bytes are etcd's own counters. 10,000 members: --members 100 1000 10000.
+Each member has its own lease and watch; they share at most --processes processes, and in each of those one connection. The
+clock of each phase runs from the moment when all begin until the last one has ended it: "start" is join and gate, "barrier"
+one meeting in the steady state, "end" is finish() until all know that the job has succeeded. Requests, events and bytes are
+etcd's own counters. 10,000 members: --members 100 1000 10000.
 """
 
 from __future__ import annotations

@@ -286,13 +286,19 @@ class Stream(ABC):
                     return None
                 request = self._next_request(now)
                 if request is not None:
-                    # Not where the guard starts: what starves the writer on its way there must not cost etcd its time.
                     if not opened.connected:
-                        due = self._answer_due()
-                        opened.patience = self._timeout if due is None else due - now
+                        opened.patience = self._patience(now)
                     return request
                 self._sleep(opened, self._next_time(), None if due is None else max(due, opened.excused_until))
             return None
+
+    def _patience(self, sent: float) -> float:
+        """How long etcd has for the first request, which has just been given out as of `sent`.
+
+        Not asked where the guard starts: what starves the writer on its way there must not cost etcd its time.
+        """
+        due = self._answer_due()
+        return self._timeout if due is None else due - sent
 
     def _sleep(self, opened: OpenStream, *times: float | None) -> None:
         planned = min((time for time in times if time is not None), default=None)
@@ -305,11 +311,9 @@ class Stream(ABC):
 
     def _start_guard(self, opened: OpenStream) -> None:
         """Called by the writer, when the first request is about to go out."""
+        name, now = f"psbarrier-{self._name}-guard", self._clock.now()
         with self._condition:
-            name = f"psbarrier-{self._name}-guard"
-            opened.guard = threading.Thread(
-                target=self._guard, args=(opened, self._clock.now()), name=name, daemon=True
-            )
+            opened.guard = threading.Thread(target=self._guard, args=(opened, now), name=name, daemon=True)
             opened.guard.start()
 
     def _connected(self, opened: OpenStream) -> None:

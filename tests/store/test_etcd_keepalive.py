@@ -9,8 +9,8 @@ import pytest
 from helpers import eventually
 
 from psbarrier.embedded import EtcdServer
-from psbarrier.store.clock import SystemClock
 from psbarrier.store.etcd import EtcdStore
+from psbarrier.store.manual_clock import ManualClock
 from psbarrier.store.streams import OpenStream
 from store.helpers import Beats, soon
 from store.relay import Relay
@@ -72,26 +72,16 @@ def test_a_lease_that_etcd_lost_is_reported_as_dead_after_the_reconnect(own_etcd
     assert [ttl for ttl in beats.ttls if ttl <= 0] == beats.ttls[-1:]
 
 
-class Ahead(SystemClock):
-    """A clock that can be put forward, as time goes by for a thread that gets no processor."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.seconds
-
-
 def test_a_writer_that_is_starved_costs_etcd_no_time(
     etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It has a beat to send, and comes to sending it only after the time in which etcd should have answered."""
-    clock, beats = Ahead(), Beats()
+    clock, beats = ManualClock(), Beats()
     with EtcdStore(etcd.endpoint) as other, EtcdStore(etcd.endpoint, clock=clock) as store:
         start = store._keep_alives._start_guard
 
         def starve(opened: OpenStream) -> None:
-            clock.seconds += 100.0
+            clock.advance(100)
             start(opened)
 
         monkeypatch.setattr(store._keep_alives, "_start_guard", starve)
