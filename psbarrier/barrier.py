@@ -51,7 +51,11 @@ class Barrier:
 
     @at_home
     def define(self) -> None:
-        """Make the barrier known in etcd; raises BarrierMismatchError when its name means other roles there."""
+        """Make the barrier known in etcd.
+
+        Raises BarrierMismatchError when its name means other roles there, StoreUnavailableError when etcd is out of reach
+        for 60 s.
+        """
         self._session.run(defining(self._party, self._now, self._patiently()))
 
     @at_home
@@ -92,14 +96,15 @@ class Barrier:
 
     @at_home
     def abort(self) -> None:
-        """Break the open generation for all parties. Raises StoreUnavailableError when etcd is out of reach."""
+        """Break the open generation for all parties. Raises StoreUnavailableError when etcd is out of reach for 60 s."""
         self._session.run(aborting(self._party, self._view, self._now, self._patiently()))
 
     @at_home
     def reset(self) -> None:
         """Open the barrier again if it is broken, under the same generation number.
 
-        Only the break that this process has seen is reset, so several may call it: the second one does nothing.
+        Only the break that this process has seen is reset, so several may call it: the second one does nothing. Raises
+        StoreUnavailableError when etcd is out of reach for 60 s.
         """
         self._session.run(resetting(self._party, self._view, self._now, self._patiently()))
 

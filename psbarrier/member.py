@@ -269,7 +269,7 @@ class Member:
         passes; with "break", it breaks the barrier at once. The same call again returns the same object.
 
         Raises BarrierMismatchError when the name means other roles elsewhere, InvalidArgumentError when this task is
-        not among the parties.
+        not among the parties, StoreUnavailableError when etcd is out of reach for 60 s.
         """
         replicas = self._me.config.replicas
         check_name("barrier", name)
@@ -299,7 +299,11 @@ class Member:
 
     @at_home
     def share(self, key: str, value: Any) -> None:
-        """Tell all members a small value: whatever JSON can hold, at most 4 KiB of it. The last one to share wins."""
+        """Tell all members a small value: whatever JSON can hold, at most 4 KiB of it. The last one to share wins.
+
+        Raises InvalidArgumentError for a value that is none or too long, StoreUnavailableError when etcd is out of reach for
+        60 s.
+        """
         check_name("shared value", key)
         try:
             check_json(value)
