@@ -69,11 +69,11 @@ def ends(history: History) -> Iterator[Violation]:
     }
     if not over:
         yield Violation("end", "the job was not over long after the last fault")
-    for slot, serial in history.lasting:
-        if not (over and _founded(history, slot, serial, over)):
-            yield Violation(
-                "end", f"{slot} ({serial}) still ran long after the {'end of the job' if over else 'last fault'}"
-            )
+    for lasting in history.lasting:
+        if not (over and _founded(history, lasting.slot, lasting.serial, over)):
+            since = "end of the job" if over else "last fault"
+            text = f"{lasting.slot} ({lasting.serial}) still ran long after the {since}"
+            yield Violation("end", f"{text}, at\n{lasting.stacks}")
 
 
 def _founded(history: History, slot: str, serial: int, over: set[str]) -> bool:

@@ -27,8 +27,8 @@ Verdict = dict[str, Any]
 _LONGEST = 240.0
 """Seconds after which a round itself must have gone wrong."""
 
-_SHOWN = 600
-"""Characters of a violation that are shown; the verdict has all."""
+_SHOWN = 4_000
+"""Characters of a violation that are shown, stacks of a process that hangs included; the verdict has all."""
 
 
 class Campaign:
@@ -76,13 +76,15 @@ class Campaign:
         """The campaign itself has a fault; the round may be played again."""
         empty = dict.fromkeys(("seconds", "calls", "revisions", "processes", "late"), 0)
         who = {"seed": plan.seed, "round": plan.round, "theme": plan.theme, "flaw": plan.flaw}
-        return {**who, **empty, "faults": {}, "violations": [["campaign", why]]}
+        return {**who, **empty, "faults": {}, "void": "", "violations": [["campaign", why]]}
 
 
 def line(said: Verdict) -> str:
     """One round, for people."""
     faults = ", ".join(f"{count} {kind}" for kind, count in said["faults"].items()) or "no fault"
     text = f"round {said['round']:4} {said['theme']:6} {said['seconds']:5.1f} s {said['calls']:5} calls; {faults}"
+    if said["void"]:
+        text += f"\n    VOID: {said['void']}"
     for promise in dict.fromkeys(promise for promise, _ in said["violations"]):
         found = [why for name, why in said["violations"] if name == promise]
         text += f"\n    VIOLATED {promise}, {len(found)} times: {found[0][:_SHOWN]}"
@@ -113,6 +115,7 @@ def summary(verdicts: list[Verdict]) -> str:
         ("revisions of etcd", sum(said["revisions"] for said in verdicts)),
         ("faults", faults.total()),
         *sorted(faults.items()),
+        ("rounds in which etcd itself failed", sum(bool(said["void"]) for said in verdicts)),
         ("rounds with a violation", sum(bool(said["violations"]) for said in verdicts)),
         *sorted((f"violated: {promise}", count) for promise, count in broken.items()),
     ]

@@ -19,6 +19,8 @@ from psbarrier.sitter import Sitter
 
 GOOD = {0, 21, 110}
 """How a process ends that is not to be started again: its task is done, or the job is over."""
+_ABORTING = 2.0
+"""Seconds to write down what all threads do."""
 
 
 def environment() -> dict[str, str]:
@@ -54,9 +56,8 @@ class Crew:
         self._serial += 1
         plan = self._plan.task(slot)
         manner = manner or ("guardian" if plan.guarded else "bare")
-        name = f"{slot.replace('/', '-')}-{self._serial}-{manner}"
         command = [sys.executable, "-m", "faults.program", str(self._folder), slot, str(self._serial), manner]
-        with open(self._folder / f"out-{name}.txt", "wb") as out:
+        with open(self._out(slot, self._serial, manner), "wb") as out:
             popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -68,6 +69,9 @@ class Crew:
         self._sitter.guard(popen.pid, grace=0.0)
         self.procs.append(Proc(slot, self._serial, manner, popen))
         self._journal.write(what="started", slot=slot, serial=self._serial, manner=manner, pid=popen.pid, at=now())
+
+    def _out(self, slot: str, serial: int, manner: str) -> Path:
+        return self._folder / f"out-{slot.replace('/', '-')}-{serial}-{manner}.txt"
 
     def look(self) -> None:
         """Reap who has ended, and start again whoever should be."""
@@ -120,6 +124,19 @@ class Crew:
     def lasting(self) -> Iterator[Proc]:
         """Who still runs."""
         return (proc for proc in self.procs if proc.popen.poll() is None)
+
+    def abort(self, proc: Proc) -> str:
+        """End a process that should have ended, and first its command; what their threads were doing, newest call first."""
+        path = self._out(proc.slot, proc.serial, proc.manner)
+        before = path.stat().st_size
+        child = self._calls.pid(proc.slot, proc.serial, "child")
+        for pid in (child, proc.popen.pid):
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGABRT)  # Python's faulthandler writes the stacks, even of one that is exiting
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            proc.popen.wait(_ABORTING)
+        return path.read_bytes()[before:].decode(errors="replace")
 
     def _end_orphan(self, pid: int) -> None:
         """A command outlives its guardian for a moment."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,15 @@ class Ended:
 
 
 @frozen
+class Lasting:
+    """A process of the supervisor's that ran for too long, and what its threads were doing then."""
+
+    slot: str
+    serial: int
+    stacks: str
+
+
+@frozen
 class Past:
     """One fault that was brought about."""
 
@@ -131,12 +141,13 @@ class History:
     revisions: tuple[Revision, ...] = ()
     faults: tuple[Past, ...] = ()
     ended: tuple[Ended, ...] = ()
-    lasting: tuple[tuple[str, int], ...] = ()
+    lasting: tuple[Lasting, ...] = ()
     revokes: tuple[tuple[int, float], ...] = ()
     calm: float | None = None
     over: float = 0.0
     left: tuple[str, ...] | None = ()
     leases: tuple[str, ...] = ()
+    revisions_left: tuple[int | None, ...] = ()
     complete: bool = True
     late: tuple[tuple[float, float], ...] = ()
 
@@ -154,12 +165,15 @@ def read(folder: Path) -> History:
         ended=tuple(
             Ended(line["slot"], line["serial"], line["code"], line["at"]) for line in lines if line["what"] == "ended"
         ),
-        lasting=tuple((line["slot"], line["serial"]) for line in lines if line["what"] == "lasting"),
+        lasting=tuple(
+            Lasting(line["slot"], line["serial"], line["stacks"]) for line in lines if line["what"] == "lasting"
+        ),
         revokes=tuple((line["lease"], line["at"]) for line in lines if line["what"] == "revoke"),
         calm=next((line["at"] for line in lines if line["what"] == "calm"), None),
         over=next((line["at"] for line in lines if line["what"] == "ended-all"), 0.0),
         left=tuple(left[0]["keys"]) if left and left[0]["keys"] is not None else None,
         leases=tuple(str(lease) for line in left for lease in line["leases"] or ()),
+        revisions_left=tuple(itertools.chain(*(line["revisions"] for line in lines if line["what"] == "revisions"))),
         complete=any(line["what"] == "witness" and line["complete"] for line in lines),
         late=tuple((line["since"], line["until"]) for line in lines if line["what"] == "late"),
     )

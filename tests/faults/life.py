@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psbarrier
 from faults.plan import JOB, RUN, BarrierPlan, Plan
 from faults.recording import Recorder, now
+from psbarrier.barrier import PATIENCE
 from psbarrier.errors import (
     AlreadyFinishedError,
     BarrierBrokenError,
@@ -39,9 +40,8 @@ from psbarrier.store.base import Put, Store, Txn
 R = TypeVar("R")
 
 JOIN = 20.0
-SOON = 10.0
-"""Seconds that a call may take which waits for etcd only: twice its request timeout."""
-FINISH = 60.0
+CHECKPOINT = 10.0
+"""Seconds for a transaction of the user's own."""
 CLOSING = 2.0
 CODES = {
     JobFailedError: 21,
@@ -136,9 +136,9 @@ class Life:
             self._live(me)
         except BaseException as error:
             how = type(error), error, error.__traceback__
-            self.recorder.call("exit", FINISH + CLOSING, lambda: me.__exit__(*how), why=repr(error))
+            self.recorder.call("exit", PATIENCE + CLOSING, lambda: me.__exit__(*how), why=repr(error))
             raise
-        self.recorder.call("exit", FINISH + CLOSING, lambda: me.__exit__(None, None, None), why="")
+        self.recorder.call("exit", PATIENCE + CLOSING, lambda: me.__exit__(None, None, None), why="")
 
     def _live(self, me: psbarrier.Member) -> None:
         self._insist("cluster", self.plan.wait, lambda: self._sealed(me.cluster(self.plan.wait)))
@@ -152,7 +152,7 @@ class Life:
         if me.task.role != "worker":
             self.recorder.call("wait_job", None, lambda: me.wait_job().phase)
         elif self.task.finish == "call":
-            self._insist("finish", FINISH, me.finish)
+            self._insist("finish", PATIENCE, me.finish)
 
     def _tell(self, me: psbarrier.Member) -> None:
         """One tells values, and the others wait for them."""
@@ -160,7 +160,7 @@ class Life:
             name = f"value-{number}"
             if str(me.task) == "worker/1":
                 time.sleep(self.plan.work)
-                self._insist("share", SOON, lambda name=name: me.share(name, self.plan.seed), key=name)  # type: ignore[misc]
+                self._insist("share", PATIENCE, lambda name=name: me.share(name, self.plan.seed), key=name)  # type: ignore[misc]
             else:
                 self._insist("get", self.plan.wait, lambda name=name: me.get(name, self.plan.wait), key=name)  # type: ignore[misc]
 
@@ -177,12 +177,12 @@ class Life:
         return {"epoch": spec.epoch, "digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
     def _meet(self, me: psbarrier.Member, plan: BarrierPlan) -> None:
-        barrier = self._insist("barrier", SOON, lambda: me.barrier(plan.name, plan.roles, plan.on_loss))
+        barrier = self._insist("barrier", PATIENCE, lambda: me.barrier(plan.name, plan.roles, plan.on_loss))
         number = 0
         while barrier.generation < plan.generations:
             time.sleep(self.task.pace * self.plan.work * self.rng.uniform(0.5, 1.5))
             if self._accident() in self.task.aborts:
-                self._insist("abort", SOON, barrier.abort, barrier=plan.name)
+                self._insist("abort", PATIENCE, barrier.abort, barrier=plan.name)
             generation = barrier.generation
             if generation >= plan.generations:
                 return
@@ -198,7 +198,7 @@ class Life:
                     number=number,
                 )
             except BarrierBrokenError:
-                self._insist("reset", SOON, barrier.reset, barrier=plan.name)
+                self._insist("reset", PATIENCE, barrier.reset, barrier=plan.name)
             except BarrierOutcomeUnknownError:
                 continue
 
@@ -237,11 +237,11 @@ class Life:
                 guard = self.recorder.call("guard", None, me.guard)
                 unique = f"{me.incarnation}/{count}"
                 txn = Txn(guard, (Put(key, unique.encode(), me.lease),))
-                self.recorder.call("checkpoint", SOON, lambda txn=txn: self._write(txn), unique=unique)  # type: ignore[misc]
+                self.recorder.call("checkpoint", CHECKPOINT, lambda txn=txn: self._write(txn), unique=unique)  # type: ignore[misc]
             except (ClosedError, SlotLostError):
                 return
             except PsBarrierError:
                 continue
 
     def _write(self, txn: Txn) -> bool:
-        return self.store.txn(txn, until=self.store.clock.now() + SOON).succeeded
+        return self.store.txn(txn, until=self.store.clock.now() + CHECKPOINT).succeeded

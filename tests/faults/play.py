@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from faults.checker import check
+from faults.checker import check, void
 from faults.history import History, read
 from faults.plan import Plan
 from faults.round import play
@@ -41,6 +41,7 @@ def verdict(history: History, violations: list[Violation], seconds: float) -> di
         "revisions": len(history.revisions),
         "processes": len(history.ended),
         "late": round(sum(end - begin for begin, end in history.late), 2),
+        "void": void(history),
         "violations": [[violation.promise, violation.text] for violation in violations],
     }
 
@@ -48,10 +49,10 @@ def verdict(history: History, violations: list[Violation], seconds: float) -> di
 def judge(folder: Path, seconds: float) -> None:
     """Write the verdict on the history in `folder`, and remove that if nothing is wrong with it."""
     history = read(folder)
-    violations = check(history)
+    violations = [] if void(history) else check(history)
     said = verdict(history, violations, seconds)
     Path(f"{folder}.json").write_text(json.dumps(said, indent=1))
-    if not violations and not history.plan.flaw:
+    if not violations and not said["void"] and not history.plan.flaw:
         shutil.rmtree(folder)
 
 

@@ -23,6 +23,8 @@ END = 45.0
 """Seconds from the end of the last fault until the job must be over."""
 EXIT = 20.0
 """Seconds from the job's end until all of its processes must have ended by themselves."""
+AGREE = 5.0
+"""Seconds until all etcds must have applied the same."""
 CLEAR = 12.0
 """Seconds until nothing may be left in etcd, beside those that leases take to run out."""
 
@@ -68,8 +70,10 @@ class Round:
             while not self._over():
                 time.sleep(_POLL)
             self._calls.look([])
-            for proc in self._crew.lasting():
-                self._journal.write(what="lasting", slot=proc.slot, serial=proc.serial, at=now())
+            for proc in list(self._crew.lasting()):
+                self._journal.write(
+                    what="lasting", slot=proc.slot, serial=proc.serial, at=now(), stacks=self._crew.abort(proc)
+                )
         finally:
             self._storms.stop()
             self._storms.join()
@@ -116,6 +120,10 @@ def _clear(plan: Plan, gateway: Gateway, journal: Journal) -> None:
     while (left := _left(plan, gateway)) != ([], []) and now() < until:
         time.sleep(0.1)
     journal.write(what="left", at=now(), keys=left and left[0], leases=left and left[1], stray=len(gateway.leases()))
+    until = now() + AGREE
+    while len(set(revisions := gateway.revisions())) > 1 and now() < until:
+        time.sleep(0.1)
+    journal.write(what="revisions", at=now(), revisions=revisions)
 
 
 def _left(plan: Plan, gateway: Gateway) -> tuple[list[str], list[dict[str, int]]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from faults.history import Call, Ended, History
+from faults.history import Call, Ended, History, Lasting
 from faults.spoil import begun, breaks, lost_at
 from faults.story import ROOT, RUN_LEASE, sound
 
@@ -34,7 +34,7 @@ def the_job_never_ended() -> History:
 
 @breaks("end")
 def a_process_did_not_end() -> History:
-    return sound().history(lasting=(("worker/0", 1),))
+    return sound().history(lasting=(Lasting("worker/0", 1, "its stacks"),))
 
 
 @breaks("left")

@@ -6,8 +6,8 @@ import pytest
 from attrs import evolve
 
 from faults import spoilt_endings, spoilt_holds, spoilt_meetings
-from faults.checker import check
-from faults.history import Beat, Call, Past, Write
+from faults.checker import check, void
+from faults.history import Beat, Call, Lasting, Past, Write
 from faults.spoil import SPOILS, Spoil, begun, lost_at
 from faults.story import PLAN, ROOT, RUN_LEASE, sound
 from psbarrier.protocol.barrier_records import Arrival, BarrierRecord
@@ -84,7 +84,7 @@ def test_who_founds_another_run_may_wait_there() -> None:
     other = ROOT.replace("/runs/run/", "/runs/r9/")
     config = story.apply({f"{other}config": (b"{}", 8)})
     story.process(1, "c", config, writes=(Write(config, (f"{other}members/worker/1",)),), slot="worker/1", serial=4)
-    named, free = story.history(lasting=(("worker/1", 4),)), evolve(PLAN, named_run=False)
+    named, free = story.history(lasting=(Lasting("worker/1", 4, "its stacks"),)), evolve(PLAN, named_run=False)
     assert "end" in {violation.promise for violation in check(named)}
     assert "end" not in {violation.promise for violation in check(evolve(named, plan=free))}
 
@@ -107,3 +107,9 @@ def test_what_a_process_wrote_while_it_held_its_task_is_its_own() -> None:
     writes = (story.write(7, 0, 3, "arrivals"), story.write(9, 0, 3, "members/worker/0"))
     story.spoil(0, writes=writes)
     assert check(story.history()) == []
+
+
+def test_nothing_follows_from_a_round_in_which_etcd_lost_a_change() -> None:
+    """Its members' revisions tell; one that did not answer tells nothing."""
+    assert void(sound().history(revisions_left=(41, 40, 41))).endswith("at revisions 41, 40, 41")
+    assert void(sound().history(revisions_left=(41, None, 41))) == ""
