@@ -72,6 +72,25 @@ def test_a_lease_that_etcd_lost_is_reported_as_dead_after_the_reconnect(own_etcd
     assert [ttl for ttl in beats.ttls if ttl <= 0] == beats.ttls[-1:]
 
 
+def test_a_death_is_believed_whatever_else_is_under_way(etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another beat is sent while the first one's bad news is being made sure of."""
+    beats = Beats()
+    with EtcdStore(etcd.endpoint) as store, EtcdStore(etcd.endpoint) as other:
+        keep_alives = store._keep_alives
+        read = keep_alives._read_anything
+
+        def read_late() -> None:
+            assert eventually(lambda: keep_alives._unanswered)
+            read()
+
+        monkeypatch.setattr(keep_alives, "_read_anything", read_late)
+        lease = store.grant(20, until=soon(store))
+        store.keep(lease, interval=0.5, on_beat=beats)
+        beats.wait_for(lambda: bool(beats.sent))
+        other.revoke(lease, until=soon(other))
+        beats.wait_for(lambda: beats.ttls[-1] <= 0)
+
+
 def test_a_writer_that_is_starved_costs_etcd_no_time(
     etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
