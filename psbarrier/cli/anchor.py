@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -30,13 +31,15 @@ class Anchor:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(os.fspath(path))
         self._socket.listen(1)
+        self._woken, self._waker = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="psbarrier-anchor", daemon=True)
         self._thread.start()
 
     @classmethod
-    def cast(cls, path: Path, on_tied: Callable[[], None]) -> Anchor | None:
-        """An anchor at `path`; None, with a word, where no socket can be: the command is then ended by signals only."""
+    def cast(cls, place: Callable[[], Path], on_tied: Callable[[], None]) -> Anchor | None:
+        """An anchor at `place()`; None, with a word, where no socket can be: the command is then ended by signals only."""
         try:
+            path = place()
             if len(os.fsencode(path)) > LONGEST_PATH:
                 raise OSError(f"the path of the temporary folder is longer than {LONGEST_PATH} bytes")
             return cls(path, on_tied)
@@ -67,14 +70,14 @@ class Anchor:
             if self._line is not None:
                 with contextlib.suppress(OSError):
                     self._line.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-            knock.connect(self.path)  # ends the wait for a connection, which no system ends otherwise everywhere
+        self._waker.close()  # and not by a connection of our own: somebody may have cleaned up the temporary folder
         self._thread.join()
+        self._woken.close()
         self._socket.close()
         self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
-        while True:
+        while self._knocked():
             line, _ = self._socket.accept()
             with line:
                 with self._lock:
@@ -85,6 +88,13 @@ class Anchor:
                 self._hear(line)
                 with self._lock:
                     self._line, self._listening = None, False
+
+    def _knocked(self) -> bool:
+        """Wait for a connection; False when this is closed first."""
+        poll = select.poll()  # select() itself takes no descriptor above 1,023
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        return self._woken.fileno() not in dict(poll.poll())
 
     def _hear(self, line: socket.socket) -> None:
         with contextlib.suppress(OSError), line.makefile("rb") as lines:

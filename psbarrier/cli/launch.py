@@ -216,7 +216,7 @@ class Launch:
     def _start(self, spec: ClusterSpec) -> Outcome | None:
         member = self.member
         try:
-            self._anchor = Anchor.cast(self._around.workspace.socket(), lambda: self._events.put(Tied()))
+            self._anchor = Anchor.cast(self._around.workspace.socket, lambda: self._events.put(Tied()))
             self._handover = evolve(member.handover(), tether=self._anchor.path if self._anchor else "")
             child = self._child = spawn(self.plan, self._around, spec, self._handover)
             self._ready.make()

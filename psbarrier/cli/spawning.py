@@ -36,8 +36,13 @@ def spawn(plan: Plan, around: Surroundings, spec: ClusterSpec, handover: Handove
 
 
 def write_cluster(around: Surroundings, spec: ClusterSpec, task: Task) -> Path:
-    """Write the file that PSBARRIER_CLUSTER_FILE names for this task; its path."""
-    return around.workspace.write(f"{task.role}-{task.index}.json", environment.cluster_file(spec))
+    """Write the file that PSBARRIER_CLUSTER_FILE names for this task; its path. InvalidArgumentError when it cannot be."""
+    try:
+        return around.workspace.write(f"{task.role}-{task.index}.json", environment.cluster_file(spec))
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"the cluster file of {task} cannot be written: {error}; set TMPDIR to a folder that can be written"
+        ) from error
 
 
 def _child(plan: Plan, around: Surroundings, variables: dict[str, str], task: Task, *streams: int | None) -> Child:

@@ -40,11 +40,24 @@ class Workspace:
         self.sitter.close()
 
     def socket(self) -> Path:
-        """A path for a socket, which no other of ours has; short, for systems limit it."""
+        """A path for a socket, which no other of ours has; short, for systems limit it. Raises OSError as `write` does."""
+        self._need_folder()
         return self.folder / f"s{next(self._sockets)}"
 
+    def _need_folder(self) -> None:
+        """Make the folder again if somebody has cleaned up /tmp while the job ran. Whoever was faster may be an enemy."""
+        try:
+            self.folder.mkdir(mode=0o700)
+        except FileExistsError:
+            if os.lstat(self.folder).st_uid != os.geteuid():
+                raise PermissionError(f"{self.folder} has been replaced by another user's") from None
+
     def write(self, name: str, text: str) -> Path:
-        """Write a file that only this user can read; who reads it meanwhile sees the old or the new text, whole."""
+        """Write a file that only this user can read; who reads it meanwhile sees the old or the new text, whole.
+
+        Raises OSError when it cannot be written: PermissionError when the folder has become somebody else's.
+        """
+        self._need_folder()
         path, new = self.folder / name, self.folder / f".{name}.{secrets.token_hex(4)}"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
