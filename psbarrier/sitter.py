@@ -39,6 +39,7 @@ _PARENT_POLL = 1.0  # seconds between two looks at who the parent is
 _SPARED_POLL = 1.0  # seconds between two looks at whether what was spared still runs
 _REMOVE_FOR = 5.0  # seconds for which a folder that keeps filling up is removed again
 _AFTER_KILL = 2.0  # seconds to wait for killed groups, which may hang in the kernel
+_CLOSING = 30.0  # seconds that the parent waits for the sitter, whose folders may hang in the kernel too
 
 
 class Sitter:
@@ -98,14 +99,16 @@ class Sitter:
         self._say(f"folder {os.fsencode(os.path.abspath(path)).hex()}")
 
     def close(self) -> None:
-        """Let the sitter end what is still guarded and remove its folders, and wait until it has. Idempotent."""
+        """Let the sitter end what is still guarded and remove its folders, and wait until it has, for 30 s at most: it goes
+        on by itself. Idempotent."""
         if self._owner != os.getpid():
             return
         with contextlib.suppress(BrokenPipeError):
             self._say("end")
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSING)
 
     def _say(self, line: str) -> None:
         if self._owner != os.getpid():

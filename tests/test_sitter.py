@@ -156,3 +156,19 @@ def test_a_closed_sitter_says_so() -> None:
     sitter.forget(12345)
     with pytest.raises(BrokenPipeError, match="closed"):
         sitter.guard(12345)
+
+
+def test_a_sitter_that_hangs_keeps_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And does its work when it goes on."""
+    monkeypatch.setattr("psbarrier.sitter._CLOSING", 0.1)
+    sitter = Sitter()
+    sitter.folder(tmp_path / "folder")
+    (tmp_path / "folder").mkdir()
+    os.kill(sitter.pid, signal.SIGSTOP)
+    try:
+        sitter.close()
+        assert (tmp_path / "folder").exists()
+    finally:
+        os.kill(sitter.pid, signal.SIGCONT)
+    assert eventually(lambda: not (tmp_path / "folder").exists())
+    sitter.close()
