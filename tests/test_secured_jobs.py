@@ -174,7 +174,7 @@ def test_without_what_is_asked_for_nobody_gets_in(files: Files, tmp_path: Path) 
     """And each is told what is missing."""
     for secured in by_name(files):
         endpoint = ("--endpoints", secured.server.endpoint)
-        without = finished(tmp_path, None, "wait", "--for", "store", "--timeout", "1", *endpoint, "--ca", str(files.ca))
+        without = finished(tmp_path, None, "wait", "--for", "store", "--timeout", "5", *endpoint, "--ca", str(files.ca))
         assert without.code() == 112
         assert "does it ask for a client certificate that it trusts?" in without.err
     for secured in by_plain_password(files):

@@ -211,10 +211,10 @@ class TestWait:
         job = unique()
         assert invoke(etcd, "wait", "--for", "role=ps", job, "--timeout", "0").exit_code == 111
         with members(etcd, job, *ALL[:2]):
-            result = invoke(etcd, "wait", "--for", "role=worker", job, "--timeout", "0.2")
+            result = invoke(etcd, "wait", "--for", "role=worker", job, "--timeout", "3")
             assert result.exit_code == 111
             assert "worker/1 (not registered)" in result.stderr
-            assert invoke(etcd, "wait", "--for", "role=worke", job, "--timeout", "0.2").exit_code == 2
+            assert invoke(etcd, "wait", "--for", "role=worke", job, "--timeout", "3").exit_code == 2
 
     def test_success_ends_the_wait(self, etcd: EtcdServer, tmp_path: Path) -> None:
         """When the tasks have finished that the policy waits for."""
