@@ -176,8 +176,9 @@ def test_a_command_that_listens_is_asked_and_not_signalled(pair: Pair, number: i
 
 def test_a_command_that_listens_has_its_grace_and_no_more(pair: Pair) -> None:
     """Then it is killed, as any other."""
-    with pair.run("\nme.stopping.wait()\nprint('asked', flush=True)\nsignal.pause()", "--grace", "0.5") as command:
-        started(command)
+    code = "stopping = me.stopping\nprint('listens', flush=True)\nstopping.wait()\nprint('asked', flush=True)\nsignal.pause()"
+    with pair.run(code, "--grace", "3") as command:  # in which a starved command must come to its print
+        assert command.says("listens")
         command.send(signal.SIGTERM)
         assert command.code() == 143
         assert "asked" in command.out
@@ -187,9 +188,9 @@ def test_a_command_that_listens_has_its_grace_and_no_more(pair: Pair) -> None:
 
 def test_a_command_that_does_not_listen_gets_the_signal(pair: Pair) -> None:
     """To have attached is not to look at `stopping`."""
-    code = "\nsignal.signal(signal.SIGTERM, lambda *_: (print('signalled', flush=True), os._exit(0)))\nsignal.pause()"
-    with pair.run(code) as command:
-        started(command)
+    code = "signal.signal(signal.SIGTERM, lambda *_: (print('signalled', flush=True), os._exit(0)))\n"
+    with pair.run(code + "print('ready', flush=True)\nsignal.pause()") as command:
+        assert command.says("ready")
         command.send(signal.SIGTERM)
         assert command.code() == 143
         assert "signalled" in command.out
