@@ -32,18 +32,15 @@ class Gateway:
 
     def revision(self) -> int | None:
         """etcd's revision now."""
-        said = self._ask("kv/range", **EVERYTHING, count_only=True)
-        return int(said["header"]["revision"]) if said is not None else None
+        return self._revision()
 
     def revisions(self) -> list[int | None]:
         """Each etcd's own revision now, which it tells without asking the others; None of one that does not answer."""
-        return [self._own_revision(address) for address in self.addresses]
+        return [Gateway([address])._revision(serializable=True) for address in self.addresses]
 
-    def _own_revision(self, address: str) -> int | None:
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError):
-            said = _ask(address, "kv/range", {**EVERYTHING, "count_only": True, "serializable": True})
-            return int(said["header"]["revision"])
-        return None
+    def _revision(self, *, serializable: bool = False) -> int | None:
+        said = self._ask("kv/range", **EVERYTHING, count_only=True, serializable=serializable)
+        return int(said["header"]["revision"]) if said is not None else None
 
     def kvs(self) -> list[dict[str, Any]] | None:
         """Every key that there is."""

@@ -27,7 +27,7 @@ _LANES, _PORTS = 40, 250
 """How many ranges of ports there are, and how many ports in each; all below those that psbarrier uses."""
 
 
-def verdict(history: History, violations: list[Violation], seconds: float) -> dict[str, Any]:
+def verdict(history: History, why_void: str, violations: list[Violation], seconds: float) -> dict[str, Any]:
     """What is kept of every round."""
     plan = history.plan
     return {
@@ -41,7 +41,7 @@ def verdict(history: History, violations: list[Violation], seconds: float) -> di
         "revisions": len(history.revisions),
         "processes": len(history.ended),
         "late": round(sum(end - begin for begin, end in history.late), 2),
-        "void": void(history),
+        "void": why_void,
         "violations": [[violation.promise, violation.text] for violation in violations],
     }
 
@@ -49,10 +49,11 @@ def verdict(history: History, violations: list[Violation], seconds: float) -> di
 def judge(folder: Path, seconds: float) -> None:
     """Write the verdict on the history in `folder`, and remove that if nothing is wrong with it."""
     history = read(folder)
-    violations = [] if void(history) else check(history)
-    said = verdict(history, violations, seconds)
+    why_void = void(history)
+    violations = [] if why_void else check(history)
+    said = verdict(history, why_void, violations, seconds)
     Path(f"{folder}.json").write_text(json.dumps(said, indent=1))
-    if not violations and not said["void"] and not history.plan.flaw:
+    if not violations and not why_void and not history.plan.flaw:
         shutil.rmtree(folder)
 
 
