@@ -69,16 +69,18 @@ class Calls:
         except LinkError as error:
             return error.endpoint, Failure(Kind.UNSENT, error.reason, cause=error)
         sent = turn = False
+        asked = 0.0
         try:
             shown = self._login.show(link, budget)
             turn = self._take_turn(until)
             # A login, or the wait for a turn, may have taken most of it.
-            budget = min(budget, until - self._clock.now())
+            asked = self._clock.now()
+            budget = min(budget, until - asked)
             if budget <= 0 or not turn:
                 raise LinkError(link.endpoint, "no time was left to ask", timed_out=True)
             sent = True
             answer = method(link)(request, timeout=budget, metadata=shown.metadata)
-            link.answered = True
+            link.answered, link.heard = True, self._clock.now()
             if self._answered is not None:
                 self._answered(link, shown, answer)
             return link.endpoint, answer
@@ -97,7 +99,7 @@ class Calls:
             self._channels.release(link)
         if failure.kind is Kind.STALE_LOGIN:
             failure = self._renew(failure, shown if sent else None)
-        elif self._condemns(failure, budget):
+        elif self._condemns(failure, budget) and not (failure.timed_out and link.heard > asked + budget / 2):
             self._channels.retire(link)
         return link.endpoint, failure
 
@@ -119,7 +121,10 @@ class Calls:
         return failure
 
     def _condemns(self, failure: Failure, budget: float) -> bool:
-        """Whether others should leave this endpoint too. A call with little time of its own proves nothing."""
+        """Whether others should leave this endpoint too; unless it has answered one of them of late.
+
+        A call with little time of its own proves nothing.
+        """
         if not failure.retryable or failure.kind is Kind.BUSY or isinstance(failure.cause, LinkError):
             return False
         if failure.timed_out and budget < self._timeout:

@@ -54,6 +54,7 @@ class Link:
     def __init__(self, endpoint: str, channel: grpc.Channel, *, shared: bool) -> None:
         self.endpoint = endpoint
         self.answered = False  # etcd has answered a request on it
+        self.heard = 0.0  # when it last was plain that it works
         self.retired = False
         self.users = 0
         self.on_retired: list[Callable[[], None]] = []

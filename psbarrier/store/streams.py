@@ -87,6 +87,8 @@ class Stream(ABC):
         self._closed = False
         self._reasons: dict[str, str] = {}
         self._backoff = Backoff(len(channels.addresses))
+        # Where there are several, one that the others have left behind still answers on streams for a while.
+        self._alone = len(channels.addresses) == 1
         self._heard = 0.0  # when etcd's last answer came: while others come, one that is late is in a queue
         self._unconnected = 0  # attempts in a row that the guard has ended
 
@@ -247,6 +249,8 @@ class Stream(ABC):
             for response in call:
                 self._reasons.clear()
                 self._heard = self._clock.now()
+                if self._alone:
+                    opened.link.heard = self._heard
                 self._receive(response)
         finally:
             opened.link.on_retired.remove(opened.cancel)

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -17,6 +18,7 @@ from attrs import frozen
 
 from psbarrier.embedded import EtcdServer, free_ports
 from psbarrier.errors import LeaseNotFoundError, StoreRefusedError, StoreUnavailableError
+from psbarrier.store import compat
 from psbarrier.store.base import Compare, Put, Range, Txn, prefix_end
 from psbarrier.store.calls import _AT_ONCE
 from psbarrier.store.etcd import EtcdStore
@@ -194,6 +196,87 @@ def test_a_crowd_of_threads_asks_a_few_at_a_time() -> None:
             thread.join(30)
         assert not any(thread.is_alive() for thread in asking)
         assert etcd.most == _AT_ONCE
+
+
+class Swallower:
+    """An etcd that never answers a read of STUCK, and everything else at once."""
+
+    STUCK = "stuck"
+
+    def __init__(self) -> None:
+        self.swallowed, self.beaten = threading.Event(), threading.Semaphore(0)
+        self.streams = 0
+        self._over = threading.Event()
+        rpc = compat.load()
+        read = grpc.unary_unary_rpc_method_handler(self._range, response_serializer=bytes)
+        beat = grpc.stream_stream_rpc_method_handler(
+            self._keep_alive, rpc.LeaseKeepAliveRequest.FromString, rpc.LeaseKeepAliveResponse.SerializeToString
+        )
+        handlers = [
+            grpc.method_handlers_generic_handler("etcdserverpb.KV", {"Range": read}),
+            grpc.method_handlers_generic_handler("etcdserverpb.Lease", {"LeaseKeepAlive": beat}),
+        ]
+        self._server = grpc.server(ThreadPoolExecutor(8), handlers=handlers)
+        self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def _range(self, request: bytes, _: object) -> bytes:
+        if self.STUCK.encode() in request:
+            self.swallowed.set()
+            self._over.wait(60)
+        return b""
+
+    def _keep_alive(self, requests: Iterator[Any], _: object) -> Iterator[Any]:
+        self.streams += 1
+        for request in requests:
+            self.beaten.release()
+            yield compat.load().LeaseKeepAliveResponse(ID=request.ID, TTL=60)
+
+    def __enter__(self) -> Swallower:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._server.stop(0).wait(30)
+
+
+def test_an_endpoint_that_answers_others_is_not_left_because_one_answer_never_came() -> None:
+    """As when a leader takes what was passed on to it into its grave: whoever lost that asks again, there."""
+    with (
+        Swallower() as etcd,
+        Swallower() as other,
+        EtcdStore([etcd.endpoint, other.endpoint], timeout=3.0, tell_of_bugs=False) as store,
+    ):
+        asking = threading.Thread(target=_ask_in_vain, args=(store,))
+        asking.start()
+        assert etcd.swallowed.wait(30)
+        while asking.is_alive():
+            store.probe(until=soon(store))
+            asking.join(0.1)
+        assert f"using {etcd.endpoint}" in repr(store)
+        assert not other.swallowed.is_set()
+
+
+def test_the_only_endpoint_is_not_left_while_it_answers_beats() -> None:
+    """A new connection to an etcd that is busy would only give it more to do: all watches are opened anew on it."""
+    with Swallower() as etcd, EtcdStore(etcd.endpoint, timeout=3.0, tell_of_bugs=False) as store:
+        keeping = store.keep(7, interval=0.2, on_beat=lambda sent, ttl: None)
+        asking = threading.Thread(target=_ask_in_vain, args=(store,))
+        asking.start()
+        asking.join(30)
+        assert not asking.is_alive()
+        while etcd.beaten.acquire(blocking=False):
+            pass
+        for _ in range(3):
+            assert etcd.beaten.acquire(timeout=30)
+        keeping.stop()
+        assert etcd.streams == 1
+
+
+def _ask_in_vain(store: EtcdStore) -> None:
+    """For as long as one attempt may take, and a little longer."""
+    with pytest.raises(StoreUnavailableError):
+        store.read(Range(Swallower.STUCK), until=store.clock.now() + 1.2 * store.request_timeout)
 
 
 def test_an_ambiguous_transaction_is_not_repeated(etcd: EtcdServer, prefix: str) -> None:
