@@ -2,8 +2,8 @@
 
     python -m benchmarks.footprint [--rounds 5] [--crowd 100] [--seconds 30] [--out DIR] [--json]
 
-One member, who leads its job of one, is compared with a process that only imports grpc, in the same round. Memory is the
-resident set. The crowd is a job of --crowd members with the default TTL, in one process and on one connection, that does
+The members of a job of two, one of whom leads it, are compared with a process that only imports grpc, in the same round. Memory
+is the resident set. The crowd is a job of --crowd members with the default TTL, in one process and on one connection, that does
 nothing for --seconds; its requests are counted by etcd.
 """
 
@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -39,6 +41,7 @@ class Footprint:
     python_threads: int
     threads: int
     files: int
+    leads: bool
 
     def beyond(self, other: Footprint) -> dict[str, float]:
         """How much more than the other's, by name."""
@@ -50,15 +53,21 @@ class Footprint:
         }
 
 
-def footprint(*arguments: str) -> Footprint:
-    """Of a process that has done what footprint_party.py does with these arguments."""
-    with Group("benchmarks.footprint_party", [arguments]) as group:
-        process = group.processes[0].pid
+def footprints(*argument_lists: Sequence[str]) -> list[Footprint]:
+    """Of processes that do what footprint_party.py does with these arguments."""
+    with Group("benchmarks.footprint_party", argument_lists) as group:
         group.say("threads")
-        ((python_threads,),) = group.hear("threads")
-        status = Path(f"/proc/{process}/status").read_text()
-        files = len(list(Path(f"/proc/{process}/fd").iterdir()))
-        return Footprint(_number("VmRSS", status) / 1024, int(python_threads), _number("Threads", status), files)
+        counts = group.hear("threads")
+        return [
+            _footprint(process.pid, int(threads), leads == "1")
+            for process, (threads, leads) in zip(group.processes, counts, strict=True)
+        ]
+
+
+def _footprint(process: int, python_threads: int, leads: bool) -> Footprint:
+    status = Path(f"/proc/{process}/status").read_text()
+    files = len(list(Path(f"/proc/{process}/fd").iterdir()))
+    return Footprint(_number("VmRSS", status) / 1024, python_threads, _number("Threads", status), files, leads)
 
 
 def _number(name: str, status: str) -> int:
@@ -100,8 +109,11 @@ def measure(options: argparse.Namespace) -> list[Report]:
         for number in range(options.rounds):
             for module, seconds in imports.items():
                 seconds.append(import_seconds(module))
-            for name, value in footprint(etcd.endpoint).beyond(footprint()).items():
-                more.setdefault(name, []).append(value)
+            job = f"f{uuid.uuid4().hex[:8]}"
+            (nothing,) = footprints([])
+            for member in footprints([etcd.endpoint, job, "0"], [etcd.endpoint, job, "1"]):
+                for name, value in member.beyond(nothing).items():
+                    more.setdefault(f"{name}, of the leader" if member.leads else name, []).append(value)
             command.progress(f"footprint, round {number + 1} of {options.rounds}")
     requests, cpu = crowd(options.crowd, options.seconds)
     facts = machine.facts()

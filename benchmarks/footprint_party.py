@@ -1,6 +1,6 @@
-"""A process whose footprint is looked at: one that only imports grpc, or an idle member, who leads its job of one.
+"""A process whose footprint is looked at: one that only imports grpc, or an idle member of a job of two.
 
-python -m benchmarks.footprint_party [ENDPOINT]
+python -m benchmarks.footprint_party [ENDPOINT JOB INDEX]
 """
 
 # ruff: noqa: F401  # what is imported is what is measured
@@ -10,31 +10,36 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import uuid
 
 from benchmarks.waiting import await_true
 
 
+def runs(name: str) -> bool:
+    """Whether there is a thread of that name."""
+    return any(thread.name == name for thread in threading.enumerate())
+
+
 def threads() -> None:
-    """Those that Python knows of."""
-    print("threads", threading.active_count(), flush=True)
+    """How many Python knows of, and whether one of them leads."""
+    print("threads", threading.active_count(), int(runs("psbarrier-duty")), flush=True)
 
 
 def beating() -> bool:
     """The stream of keep-alives, and with it a thread that writes it, is there from the first beat on, not from the start."""
-    return any(thread.name == "psbarrier-keep-alive-writer" for thread in threading.enumerate())
+    return runs("psbarrier-keep-alive-writer")
 
 
-def main(endpoint: str | None) -> None:
+def main(place: list[str]) -> None:
     """Be there until the input ends."""
     with contextlib.ExitStack() as stack:
-        if endpoint is None:
+        if not place:
             import grpc
         else:
             import psbarrier
 
-            job = f"f{uuid.uuid4().hex[:8]}"
-            me = psbarrier.join(endpoint, job, "worker", 0, run="run", replicas={"worker": 1}, address="127.0.0.1:1")
+            endpoint, job, index = place
+            two = {"worker": 2}
+            me = psbarrier.join(endpoint, job, "worker", int(index), run="run", replicas=two, address="127.0.0.1:1")
             stack.enter_context(me).cluster(timeout=60)
             await_true(beating, "a keep-alive was sent")
         print("ready", flush=True)
@@ -43,4 +48,4 @@ def main(endpoint: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if sys.argv[1:] else None)
+    main(sys.argv[1:])

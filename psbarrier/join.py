@@ -13,7 +13,7 @@ from psbarrier.asking import Asked, guarded, join_timeout
 from psbarrier.connect import open_store
 from psbarrier.errors import InvalidArgumentError
 from psbarrier.flows.attaching import attaching, handing_over
-from psbarrier.flows.effects import Progress
+from psbarrier.flows.effects import Flow, Progress
 from psbarrier.flows.joining import Joined, joining
 from psbarrier.flows.leading import leading
 from psbarrier.guardian import Guardian
@@ -111,9 +111,8 @@ def _access(store: Store) -> Access:
 def _register(session: Session, asked: Asked, access: Access | None, until: float) -> tuple[Joined, Tether | None]:
     clock = session.clock
     joined = session.run(joining(asked.wanted(session.store), clock.now, clock.wall, until))
-    session.enter(joined.standing, until)
+    session.enter(joined.standing, until, None if access else _leading(session, joined))
     if access is None:
-        _lead(session, joined)
         return joined, None
     handover = session.run(handing_over(joined.standing, session.store.prefix, clock.now, until))
     guardian = Guardian(handover, access, max(until - clock.now(), 1.0))
@@ -135,10 +134,9 @@ def _attach(session: Session, asked: Asked, handover: Handover, until: float) ->
         return joined, None
 
 
-def _lead(session: Session, joined: Joined) -> None:
-    """Lead whenever nobody else does."""
-    clock = session.clock
-    session.start(leading(joined.standing, joined.view, clock.now, clock.wall, session.certain))
+def _leading(session: Session, joined: Joined) -> Flow[None]:
+    """To lead whenever nobody else does."""
+    return leading(joined.standing, joined.view, session.clock.now, session.clock.wall, session.certain)
 
 
 def _alone(session: Session, joined: Joined) -> None:
@@ -149,4 +147,4 @@ def _alone(session: Session, joined: Joined) -> None:
             joined.standing.task,
             joined.standing.ttl,
         )
-        _lead(session, joined)
+        session.start(_leading(session, joined))

@@ -2,6 +2,9 @@
 
 A flow is parked while it waits, and a parked flow costs no thread; so a process can simulate a thousand members. The
 requests that a flow makes do block the others meanwhile, each for a few seconds at the most.
+
+There is no thread before a flow has something to do: most members wait all their lives for a leader to go. Until then whoever
+wakes the runner looks himself whether it is so.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import heapq
 import itertools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -38,7 +42,8 @@ class _Parked:
         self.flow = flow
         self.check: Callable[[], Any] = lambda: True
         self.until: float | None = None
-        self.started = False
+        self.first: Effect | None = None
+        """What it has asked for at its start, and not been answered yet."""
         self.alarm: int | None = None
         """The number of the alarm that is set for it; those that were set before are outdated."""
 
@@ -73,10 +78,17 @@ class Runner:
 
     def start(self, session: Driven, flow: Flow[None]) -> None:
         """Drive `flow` until it ends, the session is forgotten, or it raises."""
-        with self._condition:
-            self._parked.setdefault(session, []).append(_Parked(flow))
-            self._dirty.add(session)
-            self._ensure_thread()
+        parked = _Parked(flow)
+        parked.first = next(flow, None)  # which is no work yet: a flow does nothing by itself
+        if parked.first is None:
+            return
+        with session.condition, self._condition:
+            self._parked.setdefault(session, []).append(parked)
+            if isinstance(parked.first, Await):
+                parked.check, parked.until, parked.first = parked.first.check, parked.first.until, None
+            if self._thread is not None or not self._asleep(session, parked):
+                self._dirty.add(session)
+                self._ensure_thread()
 
     def call(self, function: Callable[[], None]) -> None:
         """Call `function` once on the runner's thread."""
@@ -85,11 +97,30 @@ class Runner:
             self._ensure_thread()
 
     def wake(self, session: Driven) -> None:
-        """Something that the session's flows may wait for has changed."""
+        """Something that the session's flows may wait for has changed; the session's condition is held."""
         with self._condition:
-            if session in self._parked:
-                self._dirty.add(session)
-                self._condition.notify_all()
+            flows = self._parked.get(session)
+            if not flows or (self._thread is None and all(self._asleep(session, parked) for parked in flows)):
+                return
+            self._dirty.add(session)
+            try:
+                self._ensure_thread()
+            except RuntimeError as error:  # whoever wakes us has other things to do, and the next change wakes us again
+                if not sys.is_finalizing():
+                    logger.warning(
+                        "psbarrier cannot do what it has to in the background now, and will try again: %s", error
+                    )
+
+    def _asleep(self, session: Driven, parked: _Parked) -> bool:
+        """Whether a flow has only to wait, and for nothing that comes by itself; both conditions are held."""
+        if parked.first is not None or session.alarm(parked.until) is not None:
+            return False
+        try:
+            return session.look(parked.check) is None
+        except ClosedError:
+            return True  # it is forgotten next
+        except Exception:  # noqa: BLE001  # whatever it is, the thread that drives the flow gets it too, and says so
+            return False
 
     def forget(self, session: Driven) -> None:
         """Drop the flows of a session. When that was the last one, the thread ends, and has ended on return."""
@@ -104,8 +135,9 @@ class Runner:
     def _ensure_thread(self) -> None:
         """The condition is held."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="psbarrier-duty", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="psbarrier-duty", daemon=True)
+            thread.start()
+            self._thread = thread
         self._condition.notify_all()
 
     def _run(self) -> None:
@@ -165,10 +197,10 @@ class Runner:
             logger.exception("a background duty of psbarrier has ended with an error: %s", error)
 
     def _resume(self, session: Driven, parked: _Parked) -> Effect | None:
-        """The next effect of a flow whose wait is over, or None."""
-        if not parked.started:
-            parked.started = True
-            return next(parked.flow)
+        """What a flow whose wait is over, or that begins, asks for; or None."""
+        if parked.first is not None:
+            effect, parked.first = parked.first, None
+            return effect
         try:
             with session.condition:
                 value = session.look(parked.check)

@@ -257,14 +257,14 @@ class Session:
         self._hold.take(standing.lease, standing.ttl, self.clock.now() - standing.ttl)
         self.enter(standing, until)
 
-    def enter(self, standing: Standing, until: float) -> None:
+    def enter(self, standing: Standing, until: float, duty: Flow[None] | None = None) -> None:
         """The task is held from now on; waits for a keep-alive's answer if the last one is too old, as after an outage.
 
-        Its lease may have died between our registration and this.
+        Its lease may have died between our registration and this. The `duty` is what to start in the background then.
         """
-        self.run(self._entering(standing, until))
+        self.run(self._entering(standing, until, duty))
 
-    def _entering(self, standing: Standing, until: float) -> Flow[None]:
+    def _entering(self, standing: Standing, until: float, duty: Flow[None] | None) -> Flow[None]:
         self._watches.end_changes()
         yield Await(lambda: self.certain() or self._hold.dead(standing.lease) or None, until)
         with self.condition:
@@ -272,6 +272,8 @@ class Session:
             dead = self._hold.dead(standing.lease)
         if dead:
             self.start(self._diagnose(standing))
+        if duty is not None:
+            self.start(duty)
 
     def _lease_died(self) -> None:
         standing = self.standing

@@ -180,6 +180,45 @@ def test_a_strict_member_takes_the_lead_long_after_its_first_ttl(memory: Place) 
     memory.until(lambda: second._view.leader is not None and second._view.leader.incarnation != leader.incarnation)
 
 
+# -- in the background
+
+
+def _leads(member: Member) -> bool:
+    leader = member._view.leader
+    return leader is not None and leader.incarnation == member.incarnation
+
+
+def test_who_only_waits_to_lead_needs_no_thread_for_that(place: Place) -> None:
+    """It begins one when there is nobody who leads any more."""
+    leader, other = place.start()
+    assert leader._session._runner._thread is not None
+    assert other._session._runner._thread is None
+    place.lose(leader)
+    place.until(lambda: _leads(other))
+    assert other._session._runner._thread is not None
+
+
+def test_who_cannot_begin_a_thread_to_lead_says_so_and_leads_later(
+    memory: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its watch, which hears that nobody leads, goes on."""
+    leader, other = memory.start()
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "psbarrier-duty":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as limit:
+        limit.setattr(threading.Thread, "start", refuse)
+        memory.lose(leader)
+        memory.until(lambda: "can't start new thread" in caplog.text, step=0)
+    assert other.state is CONNECTED
+    other.share("anything", 1)
+    memory.until(lambda: _leads(other))
+
+
 # -- closing
 
 

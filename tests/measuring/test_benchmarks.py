@@ -32,7 +32,7 @@ SMALLEST = {
     ),
     "footprint": (
         ["--rounds", "1", "--crowd", "2", "--seconds", "0.5"],
-        {"import psbarrier", "memory, MB", "Python threads", "idle requests a minute"},
+        {"import psbarrier", "memory, MB", "Python threads", "Python threads, of the leader", "idle requests a minute"},
     ),
     "restart": (["--members", "2", "--rounds", "1"], {"psbarrier"}),
     "auth_start": (["--members", "2", "--processes", "1"], {"start, without logins", "start, with a login each"}),

@@ -196,4 +196,5 @@ def _pass(memory: Place, members: list[Member], seconds: int) -> None:
     for _ in range(seconds):
         memory.memory.advance(1.0)
         for member in members:
-            memory.memory.clock.await_waiters(condition=member._session._runner._condition)
+            if member._session._runner._thread is not None:  # as whoever leads has one
+                memory.memory.clock.await_waiters(condition=member._session._runner._condition)
