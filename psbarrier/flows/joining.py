@@ -334,6 +334,8 @@ class _Joining:
 
 
 def _is_mine(member: KV, me: Applicant) -> bool:
+    if member.value == me.value:
+        return True
     try:
         return Registration.unpack(member.key, member.value).incarnation == me.registration.incarnation
     except StoreError:

@@ -96,6 +96,8 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 def whole_text(value: str) -> str:
     """`value` as it can be shown; ValueError when it has half a character in it, which nothing can print."""
+    if value.isascii() and value.isprintable():  # as nearly all are, and each process reads those of all others
+        return value
     value.encode()
     return one_line(value)
 

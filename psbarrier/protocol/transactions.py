@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from psbarrier.protocol.keys import JobKeys, RunKeys, below
 from psbarrier.protocol.records import (
@@ -52,12 +52,18 @@ class Applicant:
     registration: Registration
     config: bytes
     lease: int
+    value: bytes = field(init=False, eq=False, repr=False)
+    """What registers it."""
+
+    @value.default
+    def _packed(self) -> bytes:
+        return self.registration.pack()
 
     def entry(self) -> tuple[Op, ...]:
         """Register, and lead if nobody does; then `reads()`."""
         put_leader = Txn((absent(self.keys.leader),), (Put(self.keys.leader, self.name(), self.lease),))
         return (
-            Put(self.keys.member(self.task), self.registration.pack(), self.lease),
+            Put(self.keys.member(self.task), self.value, self.lease),
             put_leader,
             *self.reads(),
         )
