@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "barrier": ["--processes", "2", "8", "32", "64", "--rounds", "50"],
     "barrier_profile": ["--rounds", "500"],
     "group_start": ["--processes", "8", "32", "64", "128", "--rounds", "3"],
+    "start_profile": ["--rounds", "5"],
     "detection": ["--rounds", "20"],
     "failover": ["--rounds", "10"],
     "auth_start": ["--rounds", "3"],

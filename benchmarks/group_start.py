@@ -1,6 +1,6 @@
 """How soon a group has started: separate processes, from the first that begins to the last that knows all the others.
 
-    python -m benchmarks.group_start [--processes 8 32] [--rounds 3] [--contestants NAME …] [--json]
+    python -m benchmarks.group_start [--processes 8] [--rounds 3] [--contestants NAME …] [--json]
 
 Each process has imported everything and then begins at the same moment as the others; each round has new processes. The
 contestants take turns. They are
@@ -168,7 +168,7 @@ def main() -> None:
     """The command."""
     names = [contestant.name for contestant in CONTESTANTS]
     parser = command.parser(__doc__)
-    parser.add_argument("--processes", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--processes", type=int, nargs="+", default=[8])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contestants", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     command.run(parser.parse_args(), measure)

@@ -47,9 +47,10 @@ def figures(report: Report) -> str:
     """The table, the machine, who was left out, and the picture."""
     samples = sorted({len(result.samples) for result in report.results})
     count = str(samples[0]) if len(samples) == 1 else f"{samples[0]} to {samples[-1]}"
+    shown = "One sample each" if samples == [1] else f"Medians and quartiles of {count} samples"
     versions = ", ".join(f"{name} {version}" for name, version in report.machine["versions"].items())
     facts = ", ".join(f"{name} {value}" for name, value in report.machine.items() if name != "versions")
-    lines = [table.markdown(report), "", f"Medians and quartiles of {count} samples; {facts}; {versions}."]
+    lines = [table.markdown(report), "", f"{shown}; {facts}; {versions}."]
     lines += [f"Left out: {name}: {reason}." for name, reason in report.left_out.items()]
     return "\n".join([*lines, "", f"![{report.title}](performance/{report.benchmark}.svg)"])
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.e2e
 SMALLEST = {
     "barrier": (["--processes", "2", "--rounds", "2"], {"psbarrier", "bare loop"}),
     "barrier_profile": (["--rounds", "2", "--pause", "0"], {"gRPC's call", "thread: of the call"}),
+    "start_profile": (["--processes", "2", "--rounds", "1"], {"gRPC's connection", "thread: of the calls"}),
     "group_start": (
         ["--processes", "2", "--rounds", "1", "--contestants", "psbarrier", "bare start"],
         {"psbarrier", "bare start"},

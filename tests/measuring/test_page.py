@@ -29,6 +29,13 @@ def test_figures_are_written_between_their_marks() -> None:
     assert page.refresh(found, {"demo": report()}) == found
 
 
+def test_a_single_sample_has_no_median() -> None:
+    """The page says so."""
+    several = report()
+    single = evolve(several, results=[evolve(result, samples=result.samples[:1]) for result in several.results])
+    assert "One sample each; cores 2; etcd 3.5.1." in page.figures(single)
+
+
 def test_results_are_kept_beside_the_page(tmp_path: Path) -> None:
     """So that it can be written anew, and its pictures are there."""
     source, where = tmp_path / "results", tmp_path / "page.md"
