@@ -160,13 +160,14 @@ def test_a_closed_sitter_says_so() -> None:
 
 def test_a_sitter_that_hangs_keeps_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And does its work when it goes on."""
-    monkeypatch.setattr("psbarrier.sitter._CLOSING", 0.1)
     sitter = Sitter()
     sitter.folder(tmp_path / "folder")
     (tmp_path / "folder").mkdir()
     os.kill(sitter.pid, signal.SIGSTOP)
     try:
-        sitter.close()
+        with monkeypatch.context() as hurry:
+            hurry.setattr("psbarrier.sitter._CLOSING", 0.1)
+            sitter.close()
         assert (tmp_path / "folder").exists()
     finally:
         os.kill(sitter.pid, signal.SIGCONT)
