@@ -69,13 +69,11 @@ class Calls:
         except LinkError as error:
             return error.endpoint, Failure(Kind.UNSENT, error.reason, cause=error)
         sent = turn = False
-        asked = 0.0
         try:
             shown = self._login.show(link, budget)
             turn = self._take_turn(until)
             # A login, or the wait for a turn, may have taken most of it.
-            asked = self._clock.now()
-            budget = min(budget, until - asked)
+            budget = min(budget, until - self._clock.now())
             if budget <= 0 or not turn:
                 raise LinkError(link.endpoint, "no time was left to ask", timed_out=True)
             sent = True
@@ -99,7 +97,7 @@ class Calls:
             self._channels.release(link)
         if failure.kind is Kind.STALE_LOGIN:
             failure = self._renew(failure, shown if sent else None)
-        elif self._condemns(failure, budget) and not (failure.timed_out and link.heard > asked + budget / 2):
+        elif self._condemns(failure, link, budget):
             self._channels.retire(link)
         return link.endpoint, failure
 
@@ -120,14 +118,12 @@ class Calls:
             self._login.expire(shown)
         return failure
 
-    def _condemns(self, failure: Failure, budget: float) -> bool:
-        """Whether others should leave this endpoint too; unless it has answered one of them of late.
-
-        A call with little time of its own proves nothing.
-        """
+    def _condemns(self, failure: Failure, link: Link, budget: float) -> bool:
+        """Whether others should leave this endpoint too. A call with little time of its own proves nothing; nor does one that
+        was not answered where others have been since half of its time had passed."""
         if not failure.retryable or failure.kind is Kind.BUSY or isinstance(failure.cause, LinkError):
             return False
-        if failure.timed_out and budget < self._timeout:
+        if failure.timed_out and (budget < self._timeout or link.heard > self._clock.now() - budget / 2):
             return False
         return not failure.from_etcd or len(self._channels.addresses) > 1
 
