@@ -84,8 +84,8 @@ class Runner:
             return
         with session.condition, self._condition:
             self._parked.setdefault(session, []).append(parked)
-            if isinstance(parked.first, Await):
-                parked.check, parked.until, parked.first = parked.first.check, parked.first.until, None
+            if self._waits(session, parked, parked.first):
+                parked.first = None
             if self._thread is not None or not self._asleep(session, parked):
                 self._dirty.add(session)
                 self._ensure_thread()
@@ -221,16 +221,22 @@ class Runner:
 
     def _park(self, session: Driven, parked: _Parked, effect: Effect) -> bool:
         """Park the flow if it waits; it is looked at once more right away, for a change may just have been missed."""
+        if not self._waits(session, parked, effect):
+            return False
+        parked.alarm = None
+        with self._condition:
+            if session in self._parked:
+                self._dirty.add(session)
+        return True
+
+    def _waits(self, session: Driven, parked: _Parked, effect: Effect) -> bool:
+        """Whether what a flow asks for is to wait; it is noted for what, and until when."""
         if isinstance(effect, Await):
             parked.check, parked.until = effect.check, effect.until
         elif isinstance(effect, Pause):
             parked.check, parked.until = (lambda: None), session.pause_end(effect)
         else:
             return False
-        parked.alarm = None
-        with self._condition:
-            if session in self._parked:
-                self._dirty.add(session)
         return True
 
     def _drop(self, session: Driven, parked: _Parked) -> None:
