@@ -13,7 +13,8 @@ import argparse
 from benchmarks import command, machine
 from benchmarks.barriers.profiled import PARTS
 from benchmarks.group import Group
-from benchmarks.result import Report, Result
+from benchmarks.result import Report
+from benchmarks.steps import results
 from psbarrier.embedded import EtcdServer
 
 
@@ -24,11 +25,10 @@ def measure(options: argparse.Namespace) -> list[Report]:
         arguments = [(etcd.endpoint, size, index, rounds, options.pause) for index in range(size)]
         with Group("benchmarks.barriers.profiled", arguments) as group:
             group.say("go")
-            found = [list(map(float, seconds)) for seconds in group.hear("used")]
+            said = group.hear("used")
             group.say("end")
-    results = [Result(name, {}, "s", samples) for name, samples in zip(PARTS, zip(*found, strict=True), strict=True)]
     title = f"Processor time of a party in a barrier of {size}, by step and by thread"
-    return [Report("barrier_profile", title, results, machine.facts())]
+    return [Report("barrier_profile", title, results(PARTS, said), machine.facts())]
 
 
 def main() -> None:

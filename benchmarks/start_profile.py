@@ -12,31 +12,31 @@ import uuid
 
 from benchmarks import command, machine
 from benchmarks.group import Group
-from benchmarks.result import Report, Result
+from benchmarks.result import Report
 from benchmarks.starts.profiled import PARTS
+from benchmarks.steps import results
 from psbarrier.embedded import EtcdServer
 
 
 def measure(options: argparse.Namespace) -> list[Report]:
     """One sample for each process of each round."""
     size = options.processes
-    found: list[list[float]] = []
+    said: list[list[str]] = []
     with EtcdServer() as etcd:
         for number in range(options.rounds):
-            found += one_round(etcd.endpoint, size)
+            said += one_round(etcd.endpoint, size)
             command.progress(f"start_profile, round {number + 1} of {options.rounds}")
-    results = [Result(name, {}, "s", samples) for name, samples in zip(PARTS, zip(*found, strict=True), strict=True)]
     title = f"Processor time of a process in the start of {size}, by step and by thread"
-    return [Report("start_profile", title, results, machine.facts())]
+    return [Report("start_profile", title, results(PARTS, said), machine.facts())]
 
 
-def one_round(endpoint: str, size: int) -> list[list[float]]:
-    """What each process of a new group took for each of PARTS, in seconds."""
+def one_round(endpoint: str, size: int) -> list[list[str]]:
+    """What each process of a new group says that it took for each of PARTS, in seconds."""
     job = f"s{uuid.uuid4().hex[:8]}"
     with Group("benchmarks.starts.profiled", [(endpoint, job, size, index) for index in range(size)]) as group:
         group.together("start")
         group.say()
-        return [list(map(float, seconds)) for seconds in group.hear("used")]
+        return group.hear("used")
 
 
 def main() -> None:

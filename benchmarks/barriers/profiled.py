@@ -8,7 +8,7 @@ import time
 import psbarrier
 from benchmarks import party
 from benchmarks.bare import BareClient
-from benchmarks.steps import CALLER, REST, Place, Steps, by_thread
+from benchmarks.steps import CALLER, Place, Profile, parts
 from psbarrier.drive import Drive
 from psbarrier.protocol.party import Party
 from psbarrier.session import Session
@@ -33,14 +33,13 @@ THREADS = {
     "psbarrier-watch": "thread: reads the event",
     "": "threads: of gRPC's core",
 }
-OTHERS = "threads: all others, one of gRPC for each connection among them"
 
-PARTS = (*STEPS, REST, *THREADS.values(), OTHERS)
+PARTS = parts(STEPS, THREADS)
 
 
 def main(endpoint: str, size: int, index: int, rounds: int, pause: float) -> None:
     """Meet so often, after so many seconds of doing nothing each time, and say what that took."""
-    steps = Steps(STEPS)
+    profile = Profile(STEPS, THREADS)
     with psbarrier.join(
         endpoint, "profile", "worker", index, replicas={"worker": size}, address="127.0.0.1:1", run="run", timeout=120
     ) as me:
@@ -50,13 +49,10 @@ def main(endpoint: str, size: int, index: int, rounds: int, pause: float) -> Non
         party.hear()
         for number in range(WARM_UP + rounds):
             if number == WARM_UP:
-                steps.seconds.clear()
-                before = by_thread(THREADS, OTHERS)
+                profile.begin()
             time.sleep(pause)
             barrier.wait(timeout=60)
-        after = by_thread(THREADS, OTHERS)
-        used = {**steps.seconds, **{name: after[name] - before[name] for name in after}}
-        party.say("used", *(used.get(name, 0.0) / rounds for name in PARTS))
+        party.say("used", *(seconds / rounds for seconds in profile.spent()))
         party.hear()
 
 

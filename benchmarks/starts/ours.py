@@ -10,25 +10,26 @@ import psbarrier.store.etcd
 from benchmarks import party
 
 
+def joined(endpoint: str, job: str, size: int, index: int) -> psbarrier.Member:
+    """A member that has passed the gate."""
+    me = psbarrier.join(
+        endpoint,
+        job,
+        "worker",
+        index,
+        replicas={"worker": size},
+        address=f"127.0.0.1:{10000 + index}",
+        run="run",
+        timeout=120,
+    )
+    assert len(me.cluster(timeout=120).addresses("worker")) == size
+    return me
+
+
 def main(endpoint: str, job: str, size: int, index: int) -> None:
     """One process. What join() would import only when it is called, etcd3 above all, is imported before the clock starts."""
     with contextlib.ExitStack() as stack:
-
-        def start() -> None:
-            me = psbarrier.join(
-                endpoint,
-                job,
-                "worker",
-                index,
-                replicas={"worker": size},
-                address=f"127.0.0.1:{10000 + index}",
-                run="run",
-                timeout=120,
-            )
-            stack.enter_context(me)
-            assert len(me.cluster(timeout=120).addresses("worker")) == size
-
-        party.perform({"start": start})
+        party.perform({"start": lambda: stack.enter_context(joined(endpoint, job, size, index))})
 
 
 if __name__ == "__main__":

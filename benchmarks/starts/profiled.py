@@ -6,11 +6,10 @@ import contextlib
 import sys
 import threading
 
-import psbarrier
-import psbarrier.store.etcd
 from benchmarks import party
 from benchmarks.bare import BareClient
-from benchmarks.steps import CALLER, REST, Place, Steps, by_thread
+from benchmarks.starts.ours import joined
+from benchmarks.steps import CALLER, Place, Profile, parts
 from psbarrier.drive import Drive
 from psbarrier.flows import gate
 from psbarrier.session import Session
@@ -42,35 +41,17 @@ THREADS = {
     "psbarrier-duty": "thread: leads, which one process of all does",
     "": "threads: of gRPC's core",
 }
-OTHERS = "threads: all others, one of gRPC for each connection among them"
 
-PARTS = (*STEPS, REST, *THREADS.values(), OTHERS)
+PARTS = parts(STEPS, THREADS)
 
 
 def main(endpoint: str, job: str, size: int, index: int) -> None:
     """Start once, and say what that took."""
-    steps = Steps(STEPS)
+    profile = Profile(STEPS, THREADS)
     with contextlib.ExitStack() as stack:
-
-        def start() -> None:
-            me = psbarrier.join(
-                endpoint,
-                job,
-                "worker",
-                index,
-                replicas={"worker": size},
-                address=f"127.0.0.1:{10000 + index}",
-                run="run",
-                timeout=120,
-            )
-            stack.enter_context(me)
-            assert len(me.cluster(timeout=120).addresses("worker")) == size
-
-        before = by_thread(THREADS, OTHERS)
-        party.perform({"start": start})
-        after = by_thread(THREADS, OTHERS)
-        used = {**steps.seconds, **{name: after[name] - before.get(name, 0.0) for name in after}}
-        party.say("used", *(used.get(name, 0.0) for name in PARTS))
+        profile.begin()
+        party.perform({"start": lambda: stack.enter_context(joined(endpoint, job, size, index))})
+        party.say("used", *profile.spent())
         party.hear()
 
 
